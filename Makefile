@@ -1,0 +1,52 @@
+# The words a developer types. Every target sets up what it needs by itself.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: setup fmt check test sim integration demo bench night lock clean
+
+setup: $(VENV)/.ready
+
+# The lock file holds exact versions with hashes; pip refuses anything else.
+$(VENV)/.ready: pyproject.toml requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit("Rain needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+fmt: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: setup
+	$(BIN)/python -m pytest --ignore=tests/integration
+
+sim: setup
+	$(BIN)/python -m sim --seeds 1:500
+
+integration: setup
+	$(BIN)/python -m pytest tests/integration
+
+demo: setup
+	$(BIN)/rain demo
+
+bench: setup
+	$(BIN)/python -m tests.bench
+
+night: setup
+	$(BIN)/python -m sim --seeds 1:20000
+
+# Needs uv, once, on the developer's machine: make lock
+lock:
+	uv pip compile -q --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
+	    --group dev pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""Rain: ordinary PCs on a network, one compute pool."""

@@ -1,0 +1,383 @@
+"""How a pure core speaks with its driver and its siblings.
+
+A core is a state machine that never waits: facts go in, orders come out; time and chance are
+arguments. Events are past tense, effects imperative, notices are facts that one core tells its
+siblings (the node routes them; they never leave it).
+
+Order of effects. The driver carries effects out in the order of the list, except for what must
+follow a write: that travels *inside* the write, as `Persist.then`. So a slow disk delays what
+depends on it and nothing else, heartbeats least of all.
+"""
+
+from typing import ClassVar, Protocol
+
+from msgspec import Struct
+
+from rain.model import (
+    Address,
+    AttemptId,
+    Epoch,
+    Facts,
+    Job,
+    MemberState,
+    NodeId,
+    Value,
+)
+
+
+class Message(Value, frozen=True):
+    """What travels between nodes. Every core defines its own, each with a tag of its own."""
+
+
+class Record(Value, frozen=True):
+    """What is kept on disk. A later record with the same key replaces the earlier one."""
+
+    kind: ClassVar[str] = ""
+
+    def key(self) -> str:
+        """Unique among all records of the store, e.g. `epoch` or `task/<job>/<task>`."""
+        raise AssertionError("every record names its key")
+
+
+class _Plain(Struct, frozen=True):
+    """Events, notices and effects stay inside one process."""
+
+
+# --- Events: facts, past tense -------------------------------------------------------------------
+
+
+class Received(_Plain, frozen=True):
+    """A message arrived, opened and verified: `sender` did write it."""
+
+    sender: NodeId
+    message: Message
+    source: Address
+    """Where the packet came from; for a stream the port is the peer's ephemeral one."""
+    boot_epoch: int = 0
+    by_stream: bool = False
+
+
+class DeadlinePassed(_Plain, frozen=True):
+    """The instant announced by `next_deadline_ms` is reached."""
+
+
+class Persisted(_Plain, frozen=True):
+    """The write that carried this token is on disk. Tokens are the writing core's own."""
+
+    token: int
+    took_ms: int
+
+
+class DiskFailed(_Plain, frozen=True):
+    """A write failed (full, torn, gone); what depended on it was dropped."""
+
+    reason: str
+
+
+class DiskRecovered(_Plain, frozen=True):
+    """Writes work again."""
+
+
+class Lagged(_Plain, frozen=True):
+    """The driver itself was late by so much: its own health is in doubt, not its peers'."""
+
+    lag_ms: int
+
+
+class AddressChanged(_Plain, frozen=True):
+    """This PC's own address is another one now."""
+
+    address: Address
+
+
+class HardwareMeasured(_Plain, frozen=True):
+    """What this node offers changed (`version` is ignored: gossip numbers it)."""
+
+    facts: Facts
+
+
+class StopRequested(_Plain, frozen=True):
+    """`rain down`, a signal, or `rain leave`: hand over, say goodbye, then `Stopped`."""
+
+
+class Proposed(_Plain, frozen=True):
+    """A person on this node submits or cancels. `request` is answered by `Answer`."""
+
+    request: int
+    jobs: tuple[Job, ...] = ()
+    cancels: tuple[str, ...] = ()
+    """Job ids."""
+
+
+class ContainersListed(_Plain, frozen=True):
+    """What the executor found after a start of the agent or of the engine; orphans included."""
+
+    found: tuple["ContainerFound", ...]
+
+
+class ContainerFound(_Plain, frozen=True):
+    """One container of this node: still running when `end` is None."""
+
+    attempt_key: str
+    started_unix_ms: int
+    exit_code: int | None = None
+    out_of_memory: bool = False
+    ended_unix_ms: int = 0
+
+
+class ContainerStarted(_Plain, frozen=True):
+    attempt_id: AttemptId
+    started_unix_ms: int
+
+
+class ContainerExited(_Plain, frozen=True):
+    attempt_id: AttemptId
+    exit_code: int
+    started_unix_ms: int
+    ended_unix_ms: int
+    out_of_memory: bool = False
+
+
+class ContainerFailed(_Plain, frozen=True):
+    """It could not be started. `refused`: this node cannot (engine gone), another one may."""
+
+    attempt_id: AttemptId
+    exit_code: int
+    reason: str
+    refused: bool = False
+
+
+# --- Notices: facts between siblings -------------------------------------------------------------
+
+
+class MemberUp(_Plain, frozen=True):
+    """gossip: a member is (again) here, or restarted: then its boot epoch is larger."""
+
+    node_id: NodeId
+    name: str
+    boot_epoch: int
+    facts: Facts
+
+
+class MemberDown(_Plain, frozen=True):
+    """gossip: DEAD by suspicion run out, or LEFT by its own word."""
+
+    node_id: NodeId
+    state: MemberState
+
+
+class FactsChanged(_Plain, frozen=True):
+    """gossip: a member offers something else now."""
+
+    node_id: NodeId
+    facts: Facts
+
+
+class MemberSilent(_Plain, frozen=True):
+    """election -> gossip: acknowledgements are missing; probe it now, in all three ways."""
+
+    node_id: NodeId
+
+
+class MemberUnreachable(_Plain, frozen=True):
+    """gossip: that probe failed in all three ways."""
+
+    node_id: NodeId
+
+
+class ReignChanged(_Plain, frozen=True):
+    """election: the reign this node follows (durable before it is told); None: nobody reigns."""
+
+    epoch: Epoch | None
+    mine: bool = False
+    takeover: bool = False
+    """With `mine`: a new reign takes inventory. False: the same reign under a higher number."""
+
+
+class CoordinatorHeard(_Plain, frozen=True):
+    """election, at a follower: a heartbeat of the followed reign."""
+
+    epoch: Epoch
+    beat: int
+    digest: bytes
+
+
+class Beat(_Plain, frozen=True):
+    """election, at the coordinator: this heartbeat goes out now."""
+
+    epoch: Epoch
+    beat: int
+
+
+class FollowerHeard(_Plain, frozen=True):
+    """election, at the coordinator: a follower acknowledged, with the digest of its job table."""
+
+    node_id: NodeId
+    digest: bytes
+
+
+class ViewChanged(_Plain, frozen=True):
+    """election: the last stable, persisted membership, this node included, sorted."""
+
+    members: tuple[NodeId, ...]
+
+
+class BrakeChanged(_Plain, frozen=True):
+    """election, at the coordinator: while braked, re-queue nothing of the vanished."""
+
+    braked: bool
+    vanished: tuple[NodeId, ...]
+
+
+class TableChanged(_Plain, frozen=True):
+    """sched -> election: root digest of the job table, for heartbeats and acknowledgements."""
+
+    digest: bytes
+
+
+class HandedOver(_Plain, frozen=True):
+    """election: this node has no reign (any more) and may say goodbye."""
+
+
+# --- Effects: orders, imperative -----------------------------------------------------------------
+
+
+class Send(_Plain, frozen=True):
+    """One packet, at most PACKET_BYTES_MAX sealed; may be lost, doubled, late."""
+
+    to: NodeId
+    message: Message
+
+
+class Cast(_Plain, frozen=True):
+    """One packet, signed once, to several members."""
+
+    to: tuple[NodeId, ...]
+    message: Message
+
+
+class Post(_Plain, frozen=True):
+    """Over the TCP stream to that node: any size, in order while the stream lives, else dropped."""
+
+    to: NodeId
+    message: Message
+
+
+class Broadcast(_Plain, frozen=True):
+    """One packet to every LAN interface, every contact and every remembered address."""
+
+    message: Message
+
+
+class Route(_Plain, frozen=True):
+    """Where a member is to be reached from now on."""
+
+    node_id: NodeId
+    address: Address
+
+
+class Persist(_Plain, frozen=True):
+    """Write durably, then carry out `then`; `token` != 0 asks for a Persisted event as well."""
+
+    puts: tuple[Record, ...] = ()
+    deletes: tuple[str, ...] = ()
+    then: tuple["Effect", ...] = ()
+    token: int = 0
+
+
+class StartContainer(_Plain, frozen=True):
+    attempt_id: AttemptId
+    job: Job
+
+
+class StopContainer(_Plain, frozen=True):
+    """TERM, then KILL after the grace."""
+
+    attempt_id: AttemptId
+    grace_ms: int
+
+
+class RemoveContainer(_Plain, frozen=True):
+    """Its outcome is safe, or it is an orphan: keep its log, remove the rest."""
+
+    attempt_key: str
+
+
+class Answer(_Plain, frozen=True):
+    """To the person who proposed: kept on so many disks; or refused, and why."""
+
+    request: int
+    copies: int
+    error: str = ""
+
+
+class Log(_Plain, frozen=True):
+    event: str
+    fields: tuple[tuple[str, str | int], ...] = ()
+
+
+class Stopped(_Plain, frozen=True):
+    """Goodbyes are said; the process may end."""
+
+
+Event = (
+    Received
+    | DeadlinePassed
+    | Persisted
+    | DiskFailed
+    | DiskRecovered
+    | Lagged
+    | AddressChanged
+    | HardwareMeasured
+    | StopRequested
+    | Proposed
+    | ContainersListed
+    | ContainerStarted
+    | ContainerExited
+    | ContainerFailed
+)
+Notice = (
+    MemberUp
+    | MemberDown
+    | FactsChanged
+    | MemberSilent
+    | MemberUnreachable
+    | ReignChanged
+    | CoordinatorHeard
+    | Beat
+    | FollowerHeard
+    | ViewChanged
+    | BrakeChanged
+    | TableChanged
+    | HandedOver
+)
+Effect = (
+    Send
+    | Cast
+    | Post
+    | Broadcast
+    | Route
+    | Persist
+    | StartContainer
+    | StopContainer
+    | RemoveContainer
+    | Answer
+    | Log
+    | Stopped
+)
+Output = Effect | Notice
+
+NOTICES: tuple[type, ...] = Notice.__args__
+
+
+class Core(Protocol):
+    """A state machine that never waits, reads no clock and touches no device."""
+
+    def handle(self, event: Event | Notice, now_ms: int) -> list[Output]:
+        """The only way to change the core. Runs to completion; never raises on a peer's input."""
+
+    def next_deadline_ms(self) -> int | None:
+        """When the core next wants DeadlinePassed; None: only an event can wake it."""
+
+    def check(self) -> None:
+        """Assert every invariant of this core."""

@@ -1,0 +1,87 @@
+"""What members tell each other about who is here. All but Sync travel in packets.
+
+A MemberRecord is one claim about one member: (boot_epoch, incarnation, state) orders the claims.
+Facts ride beside it, ordered by (boot_epoch, facts.version); only their owner writes them.
+"""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from rain.effects import Message
+from rain.model import Address, Count, Facts, MemberState, NodeId, ShortText, Value
+
+UPDATES_PER_PACKET_MAX = 32
+MEMBERS_MAX = 512
+
+
+class MemberRecord(Value, frozen=True):
+    node_id: NodeId
+    name: ShortText
+    address: Address
+    boot_epoch: Count
+    incarnation: Count
+    state: MemberState
+    accuser: NodeId = NodeId("")
+    """For SUSPECT and DEAD: who says so. Distinct accusers shorten a suspicion."""
+
+
+class FactsRecord(Value, frozen=True):
+    node_id: NodeId
+    boot_epoch: Count
+    facts: Facts
+
+
+Updates = Annotated[tuple[MemberRecord, ...], Meta(max_length=UPDATES_PER_PACKET_MAX)]
+FactUpdates = Annotated[tuple[FactsRecord, ...], Meta(max_length=UPDATES_PER_PACKET_MAX)]
+
+
+class Join(Message, frozen=True, tag="gj"):
+    """Broadcast: I am in this pool, at the address you see this come from."""
+
+    record: MemberRecord
+    facts: FactsRecord
+
+
+class Ping(Message, frozen=True, tag="gp"):
+    sequence: Count
+    updates: Updates = ()
+    facts: FactUpdates = ()
+
+
+class Ack(Message, frozen=True, tag="ga"):
+    sequence: Count
+    updates: Updates = ()
+    facts: FactUpdates = ()
+
+
+class PingRequest(Message, frozen=True, tag="gr"):
+    """Probe `target` for me; Ack to me with my sequence if it answers, else Nack."""
+
+    sequence: Count
+    target: NodeId
+    updates: Updates = ()
+
+
+class Nack(Message, frozen=True, tag="gn"):
+    """I live, but the target did not answer me."""
+
+    sequence: Count
+
+
+class Sync(Message, frozen=True, tag="gs"):
+    """A full table, over the stream. `reply`: answer with yours."""
+
+    records: Annotated[tuple[MemberRecord, ...], Meta(max_length=MEMBERS_MAX)]
+    facts: Annotated[tuple[FactsRecord, ...], Meta(max_length=MEMBERS_MAX)]
+    reply: bool = False
+
+
+class Rumours(Message, frozen=True, tag="gu"):
+    """Updates that cannot wait for the next probe (a refutation, a leave, a death)."""
+
+    updates: Updates
+    facts: FactUpdates = ()
+
+
+GossipMessage = Join | Ping | Ack | PingRequest | Nack | Sync | Rumours

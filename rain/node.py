@@ -1,0 +1,122 @@
+"""One node: three cores and the notices between them. Pure; the agent and the simulator drive it.
+
+The node owns no state of its own but the map of write tokens (a core numbers its own writes; two
+cores may choose the same number) and the order in which cores hear of things: gossip first, then
+election, then sched, so that who is here is known before who coordinates, and that before what
+runs where.
+"""
+
+import random
+from collections import deque
+from collections.abc import Sequence
+from typing import get_args
+
+from msgspec.structs import replace
+
+from rain.effects import (
+    NOTICES,
+    Effect,
+    Event,
+    Notice,
+    Output,
+    Persist,
+    Persisted,
+    Received,
+    Record,
+)
+from rain.election.core import Election, ElectionConfig
+from rain.election.messages import ElectionMessage
+from rain.gossip.membership import GossipConfig, Membership
+from rain.gossip.messages import GossipMessage
+from rain.model import Address, Facts, Identity, Value
+from rain.sched.messages import SchedMessage
+from rain.sched.scheduler import SchedConfig, Scheduler
+
+NOTICES_MAX = 10_000
+"""Notices that one event may set off; more means that the cores feed each other without end."""
+
+
+class NodeConfig(Value, frozen=True):
+    gossip: GossipConfig = GossipConfig()
+    election: ElectionConfig = ElectionConfig()
+    sched: SchedConfig = SchedConfig()
+
+
+class Node:
+    """Routes events to the cores and notices between them; collects their effects in order."""
+
+    def __init__(  # the union of what the three cores need, by name
+        self,
+        identity: Identity,
+        address: Address,
+        facts: Facts,
+        config: NodeConfig,
+        rng: random.Random,
+        now_ms: int,
+        recovered: Sequence[Record] = (),
+    ) -> None:
+        self.identity = identity
+        self.gossip = Membership(identity, address, facts, config.gossip, rng, now_ms, recovered)
+        self.election = Election(identity, facts.rank, config.election, rng, now_ms, recovered)
+        self.sched = Scheduler(identity, facts, config.sched, rng, now_ms, recovered)
+        self._cores = (self.gossip, self.election, self.sched)
+        self._owner_of = {
+            message: core
+            for core, union in (
+                (self.gossip, GossipMessage),
+                (self.election, ElectionMessage),
+                (self.sched, SchedMessage),
+            )
+            for message in get_args(union)
+        }
+        self._tokens: dict[int, tuple[int, int]] = {}
+        self._last_token = 0
+
+    def handle(self, event: Event, now_ms: int) -> list[Effect]:
+        """Feed one event to the cores that it concerns, then their notices, until none is left."""
+        effects: list[Effect] = []
+        notices: deque[tuple[int, Notice]] = deque()
+        for index, routed in self._route(event):
+            self._sort(index, self._cores[index].handle(routed, now_ms), effects, notices)
+        for _ in range(NOTICES_MAX):
+            if not notices:
+                return effects
+            origin, notice = notices.popleft()
+            for index, core in enumerate(self._cores):
+                if index != origin:
+                    self._sort(index, core.handle(notice, now_ms), effects, notices)
+        raise AssertionError("the cores feed each other notices without end")
+
+    def next_deadline_ms(self) -> int | None:
+        deadlines = [core.next_deadline_ms() for core in self._cores]
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def check(self) -> None:
+        for core in self._cores:
+            core.check()
+
+    def _route(self, event: Event) -> list[tuple[int, Event]]:
+        if isinstance(event, Received):
+            owner = self._owner_of[type(event.message)]
+            return [(index, event) for index, core in enumerate(self._cores) if core is owner]
+        if isinstance(event, Persisted):
+            index, token = self._tokens.pop(event.token)
+            return [(index, Persisted(token, event.took_ms))]
+        return [(index, event) for index in range(len(self._cores))]
+
+    def _sort(
+        self,
+        index: int,
+        outputs: list[Output],
+        effects: list[Effect],
+        notices: deque[tuple[int, Notice]],
+    ) -> None:
+        for output in outputs:
+            if isinstance(output, NOTICES):
+                notices.append((index, output))
+            elif isinstance(output, Persist) and output.token:
+                self._last_token += 1
+                self._tokens[self._last_token] = (index, output.token)
+                effects.append(replace(output, token=self._last_token))
+            else:
+                effects.append(output)

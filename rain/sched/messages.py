@@ -1,0 +1,185 @@
+"""What travels between coordinator, workers, submitters and holders of copies. All over streams.
+
+A JobPatch is partial knowledge of one job; merging patches in any order gives the same table.
+"""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from rain.effects import Message
+from rain.model import (
+    TASKS_MAX,
+    AttemptId,
+    Count,
+    End,
+    Epoch,
+    Job,
+    JobId,
+    Reason,
+    Stage,
+    Value,
+)
+
+PATCHES_MAX = 1_000
+PATCH_TASKS_MAX = 10_000
+DIGESTS_MAX = 2_000
+ORDERS_MAX = 1_000
+
+
+class Cell(Value, frozen=True):
+    """The decision that stands for one task. Merging takes the larger (order: sched/cells.py)."""
+
+    success: bool = False
+    generation: Count = 1
+    final: bool = False
+    epoch: Epoch | None = None
+    """Of the reign that decided; None only in the cell of a task nobody has decided on."""
+    turn: Count = 0
+    stage: Stage = Stage.PENDING
+    attempt_id: AttemptId | None = None
+
+
+class AttemptEnd(Value, frozen=True):
+    attempt_id: AttemptId
+    end: End
+
+
+class TaskPatch(Value, frozen=True):
+    """Cell and known ends of tasks `first` to `last`; several only where all are equal."""
+
+    first: Annotated[int, Meta(ge=0, lt=TASKS_MAX)]
+    last: Annotated[int, Meta(ge=0, lt=TASKS_MAX)]
+    cell: Cell
+    ends: tuple[AttemptEnd, ...] = ()
+
+
+class JobPatch(Value, frozen=True):
+    job_id: JobId
+    job: Job | None = None
+    cancelled_through: Count = 0
+    tasks: Annotated[tuple[TaskPatch, ...], Meta(max_length=PATCH_TASKS_MAX)] = ()
+
+
+Patches = Annotated[tuple[JobPatch, ...], Meta(max_length=PATCHES_MAX)]
+
+
+class JobDigest(Value, frozen=True):
+    job_id: JobId
+    digest: Annotated[bytes, Meta(max_length=16)]
+
+
+class Propose(Message, frozen=True, tag="sp"):
+    """Submitter -> coordinator: make this durable and tell me on how many disks it is."""
+
+    proposal: Count
+    patches: Patches
+
+
+class Accepted(Message, frozen=True, tag="sa"):
+    """Coordinator -> submitter: durable on `copies` nodes, or refused: `error`."""
+
+    proposal: Count
+    epoch: Epoch
+    copies: Count
+    error: Reason = ""
+
+
+class Replicate(Message, frozen=True, tag="sr"):
+    """Coordinator -> holder: write this down, then answer Replicated with the same number."""
+
+    epoch: Epoch
+    number: Count
+    patches: Patches
+
+
+class Replicated(Message, frozen=True, tag="sd"):
+    epoch: Epoch
+    number: Count
+
+
+class Digests(Message, frozen=True, tag="sg"):
+    """Anti-entropy: digests of all jobs with `first` <= id <= `last` ('' = open end)."""
+
+    epoch: Epoch
+    first: JobId
+    last: JobId
+    digests: Annotated[tuple[JobDigest, ...], Meta(max_length=DIGESTS_MAX)]
+
+
+class Patch(Message, frozen=True, tag="st"):
+    """Anti-entropy: what you lack, and whole jobs that I want from you."""
+
+    epoch: Epoch
+    patches: Patches
+    wants: Annotated[tuple[JobId, ...], Meta(max_length=DIGESTS_MAX)] = ()
+
+
+class Assign(Message, frozen=True, tag="so"):
+    """Coordinator -> worker: run these attempts. `beat` is the newest heartbeat it sent."""
+
+    epoch: Epoch
+    beat: Count
+    job: Job
+    attempts: Annotated[tuple[AttemptId, ...], Meta(max_length=ORDERS_MAX)]
+
+
+class Stop(Message, frozen=True, tag="sk"):
+    """Coordinator -> worker: end these. A decision stops a container, never ignorance."""
+
+    epoch: Epoch
+    beat: Count
+    attempts: Annotated[tuple[AttemptId, ...], Meta(max_length=ORDERS_MAX)]
+    reason: Reason
+
+
+class AttemptReport(Value, frozen=True):
+    """A worker's word about one attempt: how far it is, and its end when it has one."""
+
+    attempt_id: AttemptId
+    stage: Stage
+    running_ms: Count = 0
+    end: End | None = None
+
+
+class Report(Message, frozen=True, tag="sw"):
+    epoch: Epoch
+    attempts: Annotated[tuple[AttemptReport, ...], Meta(max_length=ORDERS_MAX)]
+
+
+class ReportAck(Message, frozen=True, tag="sx"):
+    """These outcomes are durable at `replicas` nodes: forget them."""
+
+    epoch: Epoch
+    attempts: Annotated[tuple[AttemptId, ...], Meta(max_length=ORDERS_MAX)]
+
+
+class InventoryRequest(Message, frozen=True, tag="si"):
+    epoch: Epoch
+    beat: Count
+    round: Count
+
+
+class Inventory(Message, frozen=True, tag="sv"):
+    """All attempts this node has accepted, runs, or keeps the outcome of. Not ready: ask again."""
+
+    epoch: Epoch
+    round: Count
+    ready: bool
+    attempts: tuple[AttemptReport, ...] = ()
+
+
+SchedMessage = (
+    Propose
+    | Accepted
+    | Replicate
+    | Replicated
+    | Digests
+    | Patch
+    | Assign
+    | Stop
+    | Report
+    | ReportAck
+    | InventoryRequest
+    | Inventory
+)
