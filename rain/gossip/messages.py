@@ -41,6 +41,8 @@ class Join(Message, frozen=True, tag="gj"):
 
     record: MemberRecord
     facts: FactsRecord
+    reply: bool = False
+    """Answer with your own Join: I do not know you."""
 
 
 class Ping(Message, frozen=True, tag="gp"):
@@ -70,11 +72,15 @@ class Nack(Message, frozen=True, tag="gn"):
 
 
 class Sync(Message, frozen=True, tag="gs"):
-    """A full table, over the stream. `reply`: answer with yours."""
+    """A full table, over the stream. `reply`: answer with yours.
+
+    With a digest and no records, in a packet: this is what I hold; do we differ?
+    """
 
     records: Annotated[tuple[MemberRecord, ...], Meta(max_length=MEMBERS_MAX)]
     facts: Annotated[tuple[FactsRecord, ...], Meta(max_length=MEMBERS_MAX)]
     reply: bool = False
+    digest: Annotated[bytes, Meta(max_length=16)] = b""
 
 
 class Rumours(Message, frozen=True, tag="gu"):

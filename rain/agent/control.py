@@ -1,0 +1,149 @@
+"""The control socket: one JSON line asks, JSON lines answer. For this PC's owner alone (0600).
+
+An answer is any number of `{"item": ...}` and then one `{"end": ...}` or `{"error": ...}`. When
+the asker goes away, its verb is cancelled.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rain.log import Logger
+
+REQUEST_BYTES_MAX = 16 * 1024 * 1024
+ASKERS_MAX = 128
+
+Json = dict[str, Any]
+
+
+class VerbError(Exception):
+    """What a person is told: what happened, the likely cause, what to type next."""
+
+    def __init__(self, code: str, message: str, hint: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.code = code
+        self.hint = hint
+        self.exit_code = exit_code
+
+    def as_json(self) -> Json:
+        error = {"code": self.code, "message": str(self), "hint": self.hint}
+        return {"error": error, "exit_code": self.exit_code}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One piece of an answer that comes in pieces."""
+
+    content: Json
+
+
+@dataclass(frozen=True)
+class End:
+    """The last piece."""
+
+    content: Json
+
+
+Verb = Callable[[Json], AsyncIterator[Item | End]]
+
+
+class ControlServer:
+    """Listens on the control socket and runs one verb per connection."""
+
+    def __init__(self, path: Path, verbs: dict[str, Verb], log: Logger) -> None:
+        self._path = path
+        self._verbs = verbs
+        self._log = log
+        self._server: asyncio.Server | None = None
+        self._askers: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._path.unlink()
+        mask = os.umask(0o177)  # the socket is 0600 from its first moment
+        try:
+            self._server = await asyncio.start_unix_server(
+                self._on_connection, self._path, limit=REQUEST_BYTES_MAX
+            )
+        finally:
+            os.umask(mask)
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for asker in list(self._askers):
+            asker.cancel()
+        with contextlib.suppress(FileNotFoundError):
+            self._path.unlink()
+
+    async def _on_connection(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._askers.add(task)
+        try:
+            if len(self._askers) > ASKERS_MAX:
+                raise VerbError("failed", "too many commands at once", "try again", 1)
+            await self._serve(reader, writer)
+        except VerbError as error:
+            await _write(writer, error.as_json())
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            self._askers.discard(task)
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        verb, args = _parse(await reader.readline())
+        run = self._verbs.get(verb)
+        if run is None:
+            hint = "the agent may be older than this command: rain down, then rain up"
+            raise VerbError("usage", f"the agent knows no verb {verb!r}", hint, 2)
+        gone = asyncio.ensure_future(reader.read(1))
+        work = asyncio.ensure_future(self._answer(run(args), writer))
+        try:
+            await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                work.result()
+        finally:
+            for task in (gone, work):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, ConnectionError, VerbError):
+                    await task
+
+    async def _answer(
+        self, pieces: AsyncIterator[Item | End], writer: asyncio.StreamWriter
+    ) -> None:
+        try:
+            async for piece in pieces:
+                name = "item" if isinstance(piece, Item) else "end"
+                await _write(writer, {name: piece.content})
+        except (VerbError, ConnectionError):
+            raise
+        except Exception as error:  # a fault of ours in one verb must not take the agent along
+            self._log.exception("verb_failed")
+            hint = "this is a fault in Rain; the agent's log has the details"
+            raise VerbError("failed", f"internal error: {error!r}", hint, 1) from error
+
+
+def _parse(line: bytes) -> tuple[str, Json]:
+    try:
+        request = json.loads(line)
+        verb, args = request["verb"], request.get("args", {})
+    except (ValueError, KeyError, TypeError) as error:
+        raise VerbError("usage", "not a request", "use the rain command", 2) from error
+    if not isinstance(verb, str) or not isinstance(args, dict):
+        raise VerbError("usage", "not a request", "use the rain command", 2)
+    return verb, args
+
+
+async def _write(writer: asyncio.StreamWriter, line: Json) -> None:
+    with contextlib.suppress(ConnectionError):
+        writer.write(json.dumps(line).encode() + b"\n")
+        await writer.drain()

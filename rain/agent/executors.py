@@ -1,0 +1,204 @@
+"""The executors of this PC behind one face, and what they make it offer to the pool.
+
+Starting and stopping are tasks of their own, so that a slow engine delays nothing; each reports
+through events. A started agent lists what the last one left running before it starts anything.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any, Protocol
+
+from msgspec.structs import replace
+
+from rain.config import UpOptions
+from rain.effects import (
+    ContainerFailed,
+    ContainerFound,
+    ContainersListed,
+    Event,
+    HardwareMeasured,
+    RemoveContainer,
+    StartContainer,
+    StopContainer,
+)
+from rain.exec import hardware
+from rain.exec.containers import DockerExecutor
+from rain.exec.labels import ExecLabels
+from rain.exec.processes import ProcessExecutor
+from rain.log import Logger
+from rain.model import AttemptId, Facts
+from rain.sched.identity import attempt_key
+
+REOPEN_INTERVAL_S = 5.0
+MEASURE_INTERVAL_S = 60.0
+STOPPED_WAIT_S = 15.0
+
+
+class Executor(Protocol):
+    """What runs attempts. Never raises from start, stop and remove: it reports."""
+
+    async def open(self) -> str: ...
+    async def list_containers(self) -> tuple[ContainerFound, ...]: ...
+    async def start(self, effect: StartContainer) -> None: ...
+    async def stop(self, attempt_key: str, grace_ms: int) -> None: ...
+    async def remove(self, attempt_key: str) -> None: ...
+    def logs(self, attempt_key: str, follow: bool) -> AsyncIterator[tuple[int, bytes]]: ...
+    async def close(self) -> None: ...
+
+
+class Executors:
+    """Docker, processes, or both, as the owner chose."""
+
+    def __init__(
+        self,
+        options: UpOptions,
+        labels: ExecLabels,
+        folder: Path,
+        report: Callable[[Event], None],
+        log: Logger,
+    ) -> None:
+        self._options = options
+        self._report = report
+        self._log = log
+        self._all: dict[str, Executor] = {}
+        if options.executor in ("docker", "both"):
+            self._all["docker"] = DockerExecutor(labels, folder, report, self._on_engine_state)
+        if options.executor in ("process", "both"):
+            self._all["process"] = ProcessExecutor(labels, folder, report)
+        self._reasons = dict.fromkeys(self._all, "not opened yet")
+        self._where: dict[str, str] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._measured = Facts()
+
+    async def open(self) -> None:
+        """Open what can be opened and measure the PC; what cannot says why in the facts."""
+        self._measured = await asyncio.to_thread(hardware.measure)
+        for name, executor in self._all.items():
+            self._reasons[name] = await executor.open()
+
+    def facts(self) -> Facts:
+        """What this PC offers now."""
+        working = tuple(name for name, reason in self._reasons.items() if not reason)
+        takes_work = not self._options.no_work
+        reason = "" if working else "; ".join(self._reasons.values())
+        if not takes_work:
+            reason = "its owner said --no-work"
+        capacity = hardware.share(self._measured.capacity, self._options.cpus, self._options.memory)
+        return replace(
+            self._measured,
+            capacity=capacity,
+            executors=working,
+            works=takes_work and bool(working),
+            idle_reason=reason,
+            rank=self._options.rank,
+        )
+
+    def reasons(self) -> dict[str, str]:
+        """By executor: why it does not work; empty: it does."""
+        return dict(self._reasons)
+
+    async def list_all(self) -> None:
+        """Tell the node what runs here and what ended while no agent looked."""
+        found: list[ContainerFound] = []
+        for name, executor in self._all.items():
+            if self._reasons[name]:
+                continue
+            for one in await executor.list_containers():
+                self._where[one.attempt_key] = name
+                found.append(one)
+        self._report(ContainersListed(tuple(found)))
+
+    async def keep_measured(self) -> None:
+        """Open again what would not open; tell the pool when the PC offers something else."""
+        told = self.facts()
+        while True:
+            broken = any(self._reasons.values())
+            await asyncio.sleep(REOPEN_INTERVAL_S if broken else MEASURE_INTERVAL_S)
+            for name, reason in list(self._reasons.items()):
+                if reason:
+                    self._reasons[name] = await self._all[name].open()
+                    if not self._reasons[name]:
+                        await self.list_all()
+            self._measured = await asyncio.to_thread(hardware.measure)
+            if self.facts() != told:
+                told = self.facts()
+                self._report(HardwareMeasured(told))
+
+    # --- orders ----------------------------------------------------------------------------------
+
+    def start(self, effect: StartContainer) -> None:
+        name = effect.job.spec.executor
+        reason = self._reasons.get(name, f"this PC runs no {name} tasks")
+        if reason:
+            self._report_soon(ContainerFailed(effect.attempt_id, 125, reason, refused=True))
+            return
+        self._where[attempt_key(effect.attempt_id)] = name
+        self._spawn(self._all[name].start(effect))
+
+    def stop(self, effect: StopContainer) -> None:
+        key = attempt_key(effect.attempt_id)
+        executor = self._executor_of(key)
+        if executor is not None:
+            self._spawn(executor.stop(key, effect.grace_ms))
+
+    def remove(self, effect: RemoveContainer) -> None:
+        executor = self._executor_of(effect.attempt_key)
+        if executor is not None:
+            self._spawn(executor.remove(effect.attempt_key))
+
+    async def logs(self, attempt_id: AttemptId, follow: bool) -> AsyncIterator[tuple[int, bytes]]:
+        """What an attempt of this PC has printed: (1 or 2, bytes) until it ended."""
+        key = attempt_key(attempt_id)
+        for executor in self._candidates(key):
+            found = False
+            async for piece in executor.logs(key, follow):
+                found = True
+                yield piece
+            if found:
+                return
+
+    async def close(self, remove_all: bool) -> None:
+        """Wait for stops under way; with `remove_all` leave no container of this PC behind."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=STOPPED_WAIT_S)
+        for name, executor in self._all.items():
+            if remove_all and not self._reasons[name]:
+                for one in await executor.list_containers():
+                    await executor.stop(one.attempt_key, 0)
+                    await executor.remove(one.attempt_key)
+            await executor.close()
+
+    def _candidates(self, key: str) -> list[Executor]:
+        name = self._where.get(key)
+        return [self._all[name]] if name is not None else list(self._all.values())
+
+    def _executor_of(self, key: str) -> Executor | None:
+        name = self._where.get(key)
+        if name is None and len(self._all) == 1:
+            name = next(iter(self._all))
+        return self._all.get(name or "")
+
+    def _on_engine_state(self, reason: str) -> None:
+        if self._reasons["docker"] == reason:
+            return
+        self._log.info("engine_state", reason=reason or "works")
+        self._reasons["docker"] = reason
+        self._report_soon(HardwareMeasured(self.facts()))
+        if not reason:
+            self._spawn(self.list_all())
+
+    def _report_soon(self, event: Event) -> None:
+        """Soon, not now: the node may be in the middle of an event."""
+        asyncio.get_running_loop().call_soon(self._report, event)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._log.error("executor_failed", error=repr(error))

@@ -1,0 +1,370 @@
+"""One agent: opens the devices, joins the pool, lets the driver run, and ends in good order."""
+
+import asyncio
+import contextlib
+import os
+import random
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from rain.agent.address_book import AddressBook
+from rain.agent.control import ControlServer
+from rain.agent.driver import Driver, now_ms
+from rain.agent.executors import Executors
+from rain.agent.joining import JoinError, choose_pool, hear_a_member, resolve_contacts
+from rain.agent.logs import Logs
+from rain.agent.network import Network
+from rain.agent.reads import Reads
+from rain.agent.verbs import Verbs
+from rain.config import ConfigError, UpOptions, control_path, open_data_dir
+from rain.effects import AddressChanged, HardwareMeasured, Record, StopRequested
+from rain.exec.labels import ExecLabels
+from rain.gossip.messages import FactsRecord, Join, MemberRecord
+from rain.log import Logger, open_log
+from rain.mesh import codec, keys
+from rain.mesh.codec import Rejected
+from rain.mesh.envelope import Envelope
+from rain.mesh.errors import MeshError
+from rain.mesh.streams import Streams
+from rain.mesh.token import Pool
+from rain.mesh.transport import Transport
+from rain.model import Address, Facts, Identity, MemberState, NodeId
+from rain.node import Node, NodeConfig
+from rain.store import Store, StoreError
+
+STORE_FILE = "rain.db"
+BOOT_KEY = "agent/boot"
+"""The one row that is the agent's own: how often it has started."""
+AGENT_ROWS = "agent/"
+STOP_WAIT_S = 4.0
+ADDRESS_INTERVAL_S = 2.0
+DRAIN_POLL_MS = 1_000
+NICENESS = -5
+"""The agent before its tasks: a coordinator that lags behind its own containers helps nobody."""
+
+EXIT_FAILED = 1
+
+
+def run_agent(options: UpOptions) -> int:
+    """Run one agent until it is told to stop; returns the exit code of `rain up`."""
+    if not __debug__:
+        _tell("rain does not run under python -O: its invariants are assertions", "drop the -O")
+        return EXIT_FAILED
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_Agent(options).run())
+    except JoinError as error:
+        _tell(str(error), error.hint)
+        return error.exit_code
+    except (MeshError, StoreError, ConfigError) as error:
+        _tell(error.message, error.hint)
+        return EXIT_FAILED
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where it exists; the standard loop elsewhere (Windows)."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _tell(message: str, hint: str) -> None:
+    print(f"rain up: {message}", file=sys.stderr)
+    if hint:
+        print(hint, file=sys.stderr)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+class _Agent:
+    """The devices of one agent, in the order of their opening."""
+
+    def __init__(self, options: UpOptions) -> None:
+        self._options = options
+        self._book = AddressBook()
+        self._forget = False
+        self._stop_asked = asyncio.Event()
+        self._drain_ms = 0
+        self._heard = asyncio.Event()
+        self._driver: Driver | None = None
+        self._log: Logger
+
+    async def run(self) -> int:
+        options = self._options
+        open_data_dir(options.data_dir)
+        self._log = open_log(options.data_dir, options.is_terminal)
+        store = Store.open(options.data_dir / STORE_FILE)
+        try:
+            return await self._run(store)
+        finally:
+            await store.close()
+            if self._forget:
+                _forget_all(options)
+
+    async def _run(self, store: Store) -> int:
+        options = self._options
+        signer = keys.load_node_key(options.data_dir)
+        membership = choose_pool(options)
+        pool = membership.pool
+        rows = dict(store.read_all())
+        boot_epoch = int.from_bytes(rows.get(BOOT_KEY, b""), "big") + 1
+        await store.write([(BOOT_KEY, boot_epoch.to_bytes(8, "big"))], ())
+        envelope = Envelope(pool.pool_id, pool.key, signer, keys.ed_verify, boot_epoch)
+        identity = Identity(envelope.node_id, options.name, boot_epoch)
+        transport = Transport(options.bind or "0.0.0.0", options.port, self._on_packet)
+        streams = Streams(envelope, self._book.find, self._on_frame)
+        self._network = Network(envelope, transport, streams, self._book)
+        self._watch_signals()
+        await transport.open()
+        await streams.open(options.bind or "0.0.0.0", transport.port)
+        tasks = [asyncio.create_task(transport.run()), asyncio.create_task(streams.run())]
+        try:
+            self._book.set_contacts(await resolve_contacts(options))
+            if membership.is_newcomer:
+                await self._hear(identity, transport, pool)
+                keys.keep_pool(options.data_dir, pool)
+            executors = self._executors(pool, identity)
+            await executors.open()
+            driver = self._make_driver(store, rows, identity, transport, executors)
+            return await self._serve(driver, executors, streams, transport, pool, tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            transport.close()
+            await streams.close()
+
+    def _executors(self, pool: Pool, identity: Identity) -> Executors:
+        labels = ExecLabels(pool.pool_id.hex(), identity.node_id, identity.name)
+        folder = self._options.data_dir / "exec"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return Executors(self._options, labels, folder, self._feed, self._log)
+
+    async def _hear(self, identity: Identity, transport: Transport, pool: Pool) -> None:
+        body = codec.encode(_join(identity, transport.own_address()))
+        stop = asyncio.create_task(self._stop_asked.wait())
+        hear = asyncio.create_task(
+            hear_a_member(
+                lambda: self._network.broadcast(body), self._heard, self._options, pool, _say
+            )
+        )
+        try:
+            await asyncio.wait({stop, hear}, return_when=asyncio.FIRST_COMPLETED)
+            if not hear.done():
+                raise JoinError("stopped before anybody of the pool was heard", "", 130)
+            hear.result()
+        finally:
+            stop.cancel()
+            hear.cancel()
+
+    def _make_driver(
+        self,
+        store: Store,
+        rows: dict[str, bytes],
+        identity: Identity,
+        transport: Transport,
+        executors: Executors,
+    ) -> Driver:
+        recovered = _records(rows)
+        rng = random.Random(os.urandom(16))
+
+        def make_node(at_ms: int) -> Node:
+            return Node(
+                identity,
+                transport.own_address(),
+                executors.facts(),
+                NodeConfig(),
+                rng,
+                at_ms,
+                recovered,
+            )
+
+        driver = Driver(make_node, identity, self._book, store, self._log)
+        driver.connect(self._network, executors)
+        return driver
+
+    async def _serve(
+        self,
+        driver: Driver,
+        executors: Executors,
+        streams: Streams,
+        transport: Transport,
+        pool: Pool,
+        tasks: list[asyncio.Task[Any]],
+    ) -> int:
+        self._driver = driver
+        identity = driver.node.identity
+        reads = Reads(driver, streams, identity)
+        logs = Logs(driver, streams, identity, reads, executors)
+        verbs = Verbs(driver, identity, pool, reads, logs, self._on_stop_verb)
+        control = ControlServer(control_path(self._options.data_dir), verbs.by_name(), self._log)
+        with contextlib.suppress(OSError):  # not everybody may
+            os.nice(NICENESS)
+        driver.feed(HardwareMeasured(executors.facts()))
+        await executors.list_all()
+        tasks.append(asyncio.create_task(driver.write_forever()))
+        tasks.append(asyncio.create_task(driver.retry_disk_forever()))
+        tasks.append(asyncio.create_task(executors.keep_measured()))
+        tasks.append(asyncio.create_task(self._watch_addresses(driver, transport)))
+        await control.open()
+        tasks.append(asyncio.create_task(self._tell_ready(driver, pool)))
+        try:
+            code = await self._until_stopped(driver, tasks)
+            await executors.close(remove_all=code == 0)
+            return code
+        finally:
+            await control.close()
+
+    async def _until_stopped(self, driver: Driver, tasks: list[asyncio.Task[Any]]) -> int:
+        stop = asyncio.create_task(self._stop_asked.wait())
+        ready = tasks[-1]
+        forever = [task for task in tasks if task is not ready]
+        watched = {stop, driver.failed, *forever}
+        await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+        if not stop.done():
+            stop.cancel()
+            return self._explain(driver, forever)
+        await self._drain(driver)
+        driver.feed(StopRequested())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_WAIT_S):
+                await driver.stopped.wait()
+        _say("stopped")
+        return 0
+
+    def _explain(self, driver: Driver, forever: list[asyncio.Task[Any]]) -> int:
+        """A core broke an invariant, or a device failed for good: say why, then end."""
+        error: BaseException | None = None
+        if driver.failed.done():
+            error = driver.failed.exception()
+        for task in forever:
+            if task.done() and not task.cancelled():
+                error = error or task.exception()
+        self._log.error("agent_failed", exc_info=error)
+        _tell(
+            f"the agent ends, because one of its invariants broke: {error!r}",
+            f"running tasks go on and are adopted by the next `rain up`; the story is in "
+            f"{self._options.data_dir / 'agent.log'}",
+        )
+        return EXIT_FAILED
+
+    async def _drain(self, driver: Driver) -> None:
+        """`rain down --drain`: take nothing new, let what runs here end, within the time."""
+        if not self._drain_ms:
+            return
+        members = driver.node.gossip.members()
+        own = next(m for m in members if m.record.node_id == driver.node.identity.node_id)
+        draining = msgspec.structs.replace(own.facts, works=False, idle_reason="draining")
+        driver.feed(HardwareMeasured(draining))
+        deadline_ms = now_ms() + self._drain_ms
+        while driver.node.sched.active_attempts() and now_ms() < deadline_ms:
+            await driver.wait_change(DRAIN_POLL_MS)
+
+    async def _tell_ready(self, driver: Driver, pool: Pool) -> None:
+        while driver.node.election.reign() is None:
+            await driver.wait_change(1_000)
+        alive = [
+            member
+            for member in driver.node.gossip.members()
+            if member.record.state is MemberState.ALIVE
+        ]
+        own = driver.node.identity.name
+        facts = next(m.facts for m in alive if m.record.name == own)
+        _say(f"ready: {own} is in pool {pool.name!r} with {len(alive)} PC(s)")
+        if facts.works:
+            capacity = facts.capacity
+            _say(
+                f"shares {capacity.cpus_milli / 1_000:g} cpus and "
+                f"{capacity.memory_bytes / 2**30:.1f} GiB by {' and '.join(facts.executors)}"
+            )
+        else:
+            _say(f"takes no work: {facts.idle_reason}")
+        for accelerator in facts.accelerators:
+            _say(f"GPU: {accelerator} (shown, not yet shared)")
+
+    async def _watch_addresses(self, driver: Driver, transport: Transport) -> None:
+        known = transport.own_address()
+        while True:
+            await asyncio.sleep(ADDRESS_INTERVAL_S)
+            now = transport.own_address()
+            if now != known:
+                known = now
+                self._log.info("address_changed", address=str(now))
+                driver.feed(AddressChanged(now))
+            self._book.set_contacts(await resolve_contacts(self._options))
+
+    # --- what comes in ---------------------------------------------------------------------------
+
+    def _feed(self, event: Any) -> None:
+        if self._driver is not None:
+            self._driver.feed(event)
+
+    def _on_packet(self, packet: bytes, source: Address) -> None:
+        opened = self._network.open(packet)
+        if opened is None:
+            return
+        self._heard.set()
+        if self._driver is not None:
+            self._driver.receive(opened.sender, opened.boot_epoch, opened.body, source)
+
+    def _on_frame(self, sender: NodeId, boot_epoch: int, body: bytes, host: str) -> None:
+        self._heard.set()
+        if self._driver is not None:
+            self._driver.receive_frame(sender, boot_epoch, body, host)
+
+    def _on_stop_verb(self, forget: bool, drain_ms: int) -> None:
+        self._forget = forget
+        self._drain_ms = drain_ms
+        self._stop_asked.set()
+
+    def _watch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for sign in (signal.SIGINT, signal.SIGTERM):
+            with contextlib.suppress(NotImplementedError):  # Windows
+                loop.add_signal_handler(sign, self._on_signal)
+
+    def _on_signal(self) -> None:
+        if self._stop_asked.is_set():
+            os._exit(130)  # the second Ctrl-C means now
+        _say("stopping (again: at once)")
+        self._stop_asked.set()
+
+
+def _join(identity: Identity, address: Address) -> Join:
+    record = MemberRecord(
+        identity.node_id, identity.name, address, identity.boot_epoch, 0, MemberState.ALIVE
+    )
+    return Join(record, FactsRecord(identity.node_id, identity.boot_epoch, Facts()))
+
+
+def _records(rows: dict[str, bytes]) -> tuple[Record, ...]:
+    """What the cores kept. A row that cannot be read is damage, and never silently left out."""
+    records = []
+    for key, value in sorted(rows.items()):
+        if key.startswith(AGENT_ROWS):
+            continue
+        record = codec.decode_record(value)
+        if isinstance(record, Rejected):
+            raise StoreError(
+                f"a row of the store cannot be read ({key}: {record.reason})",
+                "it was written by a newer Rain, or the file is damaged: upgrade, or move it away",
+            )
+        records.append(record)
+    return tuple(records)
+
+
+def _forget_all(options: UpOptions) -> None:
+    """`rain leave`: the pool's key and everything kept for it go; this PC's own key stays."""
+    keys.forget_pool(options.data_dir)
+    for name in (STORE_FILE, f"{STORE_FILE}-wal", f"{STORE_FILE}-shm"):
+        (options.data_dir / name).unlink(missing_ok=True)
+    shutil.rmtree(options.data_dir / "exec", ignore_errors=True)

@@ -1,0 +1,131 @@
+"""Reading the pool's jobs: the coordinator's copy is the freshest, so every node asks it.
+
+While nobody coordinates, a question waits up to READ_WAIT_MS; after that this node's own copy
+answers, which may be a moment old.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from rain.agent.control import Json, VerbError
+from rain.agent.driver import Driver, now_ms
+from rain.mesh.streams import CallError, Streams
+from rain.model import Identity, JobId, NodeId
+from rain.sched import views
+
+READ_WAIT_MS = 10_000
+READ_TRY_MS = 1_500
+READ_PAUSE_MS = 200
+VIEW_VERB = "view"
+
+
+class Reads:
+    """Questions about jobs, answered by the coordinator wherever it is."""
+
+    def __init__(self, driver: Driver, streams: Streams, identity: Identity) -> None:
+        self._driver = driver
+        self._streams = streams
+        self._identity = identity
+        streams.serve(VIEW_VERB, self._serve)
+
+    async def jobs(self, include_over: bool) -> list[Json]:
+        answer = await self._ask({"what": "jobs", "all": include_over})
+        return list(answer["jobs"])
+
+    async def job(self, words: str, tasks: bool) -> Json:
+        """One job by id, unique prefix, or `last`. Raises VerbError when there is none."""
+        answer = await self._ask({"what": "job", "id": words, "tasks": tasks})
+        if "error" in answer:
+            raise _not_found(words, answer["error"])
+        return dict(answer["job"])
+
+    async def _ask(self, question: Json) -> Json:
+        deadline_ms = now_ms() + READ_WAIT_MS
+        while True:
+            answer = await self._try(question)
+            if answer is not None:
+                return answer
+            if now_ms() >= deadline_ms:
+                return self._answer(question)
+            await asyncio.sleep(READ_PAUSE_MS / 1_000)
+
+    async def _try(self, question: Json) -> Json | None:
+        """The coordinator's answer; None: nobody can give one now."""
+        reign = self._driver.node.election.reign()
+        if reign is None:
+            return None
+        if reign.node_id == self._identity.node_id:
+            return None if self._is_taking_over() else self._answer(question)
+        try:
+            async with asyncio.timeout(READ_TRY_MS / 1_000):
+                return await self._call(reign.node_id, question)
+        except (CallError, TimeoutError):
+            return None
+
+    async def _call(self, node_id: NodeId, question: Json) -> Json | None:
+        pieces = [
+            piece
+            async for piece in self._streams.call(node_id, VIEW_VERB, json.dumps(question).encode())
+        ]
+        answer: dict[str, Any] = json.loads(b"".join(pieces))
+        return None if answer.get("ask_again") else answer
+
+    async def _serve(self, sender: NodeId, args: bytes) -> AsyncIterator[bytes]:
+        question = json.loads(args)
+        reign = self._driver.node.election.reign()
+        mine = reign is not None and reign.node_id == self._identity.node_id
+        answer = {"ask_again": True}
+        if mine and not self._is_taking_over():
+            answer = self._answer(question)
+        whole = json.dumps(answer).encode()
+        for start in range(0, max(1, len(whole)), 64 * 1024):
+            yield whole[start : start + 64 * 1024]
+
+    def _is_taking_over(self) -> bool:
+        return self._driver.node.sched.is_taking_inventory()
+
+    def _answer(self, question: Json) -> Json:
+        sched = self._driver.node.sched
+        names = self.names()
+        if question.get("what") == "jobs":
+            jobs = views.jobs_view(sched.table, names, sched.unsettled(), bool(question.get("all")))
+            return {"jobs": jobs}
+        words = str(question.get("id", ""))
+        found = self._find(words)
+        if isinstance(found, list):
+            return {"error": found}
+        with_tasks = bool(question.get("tasks"))
+        job = views.job_view(sched.table, found, names, sched.unsettled(), with_tasks)
+        return {"job": job}
+
+    def names(self) -> dict[NodeId, str]:
+        return {
+            member.record.node_id: member.record.name
+            for member in self._driver.node.gossip.members()
+        }
+
+    def _find(self, words: str) -> JobId | list[str]:
+        """The job meant, or the ids that it might be (none: unknown)."""
+        table = self._driver.node.sched.table
+        ids = table.jobs()
+        if words == "last":
+            newest = max(ids, key=lambda one: (_created(table, one), one), default=None)
+            return newest if newest is not None else []
+        matches = [one for one in ids if one.startswith(words)] if words else []
+        if words in matches:
+            return JobId(words)
+        return matches[0] if len(matches) == 1 else [str(one) for one in matches[:5]]
+
+
+def _created(table: Any, job_id: JobId) -> int:
+    job = table.job(job_id)
+    return job.created_unix_ms if job is not None else 0
+
+
+def _not_found(words: str, matches: list[str]) -> VerbError:
+    if matches:
+        message = f"{words!r} could be {', '.join(matches)}"
+        return VerbError("ambiguous", message, "type a few more letters of the id", 2)
+    return VerbError("not_found", f"there is no job {words!r}", "see them all: rain jobs -a", 5)

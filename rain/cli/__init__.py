@@ -1,0 +1,43 @@
+"""The command line. It starts quickly: click, json and the standard library until a verb needs more."""
+
+import sys
+
+import click
+
+from rain.cli import demo, jobs, pool, submit, up
+from rain.cli.errors import end_of
+from rain.cli.session import common_options, wants_json
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    invoke_without_command=True,
+    epilog="Every verb tells its own options: rain VERB --help",
+)
+@common_options
+@click.pass_context
+def rain(context: click.Context) -> int:
+    """Rain: ordinary PCs on a network, one compute pool.
+
+    The first PC founds a pool with `rain up --new`; `rain invite --token` there lets others in.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+    return 0
+
+
+for _verb in (*up.VERBS, *pool.VERBS, *submit.VERBS, *jobs.VERBS, *demo.VERBS):
+    rain.add_command(_verb)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The entry point of `rain` and `python -m rain`."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        if sys.flags.optimize:
+            raise click.UsageError("Rain needs its assertions: start Python without -O")
+        code = rain.main(words, prog_name="rain", standalone_mode=False) or 0
+        sys.stdout.flush()
+    except BaseException as error:  # every way to end has an exit code and a word for people
+        code = end_of(error, wants_json(words))
+    sys.exit(code)

@@ -1,0 +1,178 @@
+"""Following a job on a terminal: its output as it is, or one line of progress for an array."""
+
+import base64
+import codecs
+import sys
+import time
+from collections.abc import Sequence
+
+from rain.cli import render
+from rain.cli.errors import RAINS_OWN_FAILURE, note
+from rain.client import Client, ControlError, Failed, Json, NoAgent
+
+FAILURES_SHOWN_MAX = 20
+FAILURES_PAUSE_S = 2.0
+"""Looking for failed tasks asks for all of them, so not more often than this."""
+PLAIN_PROGRESS_S = 5.0
+"""Where progress cannot overwrite itself it says a line no more often than this."""
+
+
+class Printer:
+    """Writes the items of a log stream: raw, or a prefix before each line, or JSON lines."""
+
+    def __init__(self, indexes: Sequence[int] = (), as_json: bool = False) -> None:
+        self._indexes = indexes
+        self._as_json = as_json
+        self._halves: dict[tuple[int, int], bytes] = {}
+        self._decoders: dict[tuple[int, int], codecs.IncrementalDecoder] = {}
+
+    def show(self, item: Json) -> None:
+        task = int(item.get("task") or 0)
+        if "note" in item:
+            note(f"rain: task {self._index(task)}: {item['note']}")
+            return
+        fd, content = int(item["fd"]), base64.b64decode(item["data"])
+        if self._as_json:
+            decoder = self._decoders.setdefault((task, fd), _decoder())
+            text = decoder.decode(content)
+            render.print_json({"task": self._index(task), "fd": fd, "text": text})
+        elif not self._indexes:
+            _write(fd, content)
+        else:
+            self._show_lines(task, fd, content)
+
+    def finish(self) -> None:
+        """Lines that never got their end."""
+        for (task, fd), half in self._halves.items():
+            if half:
+                _write(fd, self._prefix(task) + half + b"\n")
+        self._halves.clear()
+
+    def _show_lines(self, task: int, fd: int, content: bytes) -> None:
+        *lines, half = (self._halves.get((task, fd), b"") + content).split(b"\n")
+        self._halves[task, fd] = half
+        if lines:
+            prefix = self._prefix(task)
+            _write(fd, b"".join(prefix + line + b"\n" for line in lines))
+
+    def _prefix(self, task: int) -> bytes:
+        return f"[{self._index(task)}] ".encode()
+
+    def _index(self, task: int) -> int:
+        return self._indexes[task] if task < len(self._indexes) else task
+
+
+def _decoder() -> codecs.IncrementalDecoder:
+    return codecs.getincrementaldecoder("utf-8")("replace")
+
+
+def _write(fd: int, content: bytes) -> None:
+    stream = sys.stderr if fd == 2 else sys.stdout
+    stream.flush()
+    stream.buffer.write(content)
+    stream.buffer.flush()
+
+
+class Progress:
+    """`rain: 24 tasks: 12 SUCCEEDED, 6 RUNNING` on stderr, overwriting itself on a terminal."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._is_terminal = sys.stderr.isatty()
+        self._told = ""
+        self._next_s = 0.0
+
+    def show(self, tasks: dict[str, int], is_last: bool = False) -> None:
+        text = f"rain: {self._total} tasks: {render.counts(tasks)}"
+        if text == self._told:
+            if is_last and self._is_terminal:
+                sys.stderr.write("\n")
+            return
+        if self._is_terminal:
+            sys.stderr.write(f"\r\x1b[K{text}" + ("\n" if is_last else ""))
+            sys.stderr.flush()
+        elif is_last or time.monotonic() >= self._next_s:
+            note(text)
+            self._next_s = time.monotonic() + PLAIN_PROGRESS_S
+        else:
+            return
+        self._told = text
+
+    def say(self, text: str) -> None:
+        """A line above the progress."""
+        if self._is_terminal:
+            sys.stderr.write("\r\x1b[K")
+            self._told = ""
+        note(text)
+
+
+def follow(client: Client, job_id: str, tasks_total: int) -> int:
+    """Follow the job to its end; the job's own exit code, or 125 when the agent is lost."""
+    try:
+        if tasks_total == 1:
+            printer = Printer()
+            for item in client.stream("logs", id=job_id, task=None, follow=True):
+                printer.show(item)
+            end = client.call("wait", timeout_s=None, ids=[job_id])
+        else:
+            end = _follow_array(client, job_id, tasks_total)
+    except (NoAgent, Failed) as error:
+        error.hint = f"{error.hint}; the job goes on in the pool: rain wait {job_id}"
+        error.exit_code = RAINS_OWN_FAILURE
+        raise
+    job = end["jobs"][0]
+    code = int(end["exit_code"])
+    if code:
+        note(f"rain: job {job_id} {job['state']} (exit code {code})")
+    return code
+
+
+def _follow_array(client: Client, job_id: str, tasks_total: int) -> Json:
+    progress, failures = Progress(tasks_total), _Failures(client, job_id)
+    stream = client.stream("wait", ids=[job_id])
+    while True:
+        try:
+            item = next(stream)
+        except StopIteration as stop:
+            end: Json = stop.value
+            tasks = end["jobs"][0]["tasks"]
+            failures.look(tasks, progress, is_last=True)
+            progress.show(tasks, is_last=True)
+            return end
+        for job in item.get("jobs", ()):
+            failures.look(job["tasks"], progress)
+            progress.show(job["tasks"])
+
+
+class _Failures:
+    """Names each task that failed, once, and not more than a screenful."""
+
+    def __init__(self, client: Client, job_id: str) -> None:
+        self._client = client
+        self._job_id = job_id
+        self._seen: dict[int, None] = {}
+        self._next_s = 0.0
+
+    def look(self, tasks: dict[str, int], progress: Progress, is_last: bool = False) -> None:
+        count = sum(tasks.get(state, 0) for state in ("FAILED", "TIMEOUT", "OUT_OF_MEMORY"))
+        is_due = is_last or time.monotonic() >= self._next_s
+        if count <= len(self._seen) or len(self._seen) >= FAILURES_SHOWN_MAX or not is_due:
+            return
+        self._next_s = time.monotonic() + FAILURES_PAUSE_S
+        try:
+            found = self._client.call("job", id=self._job_id, tasks=True)
+        except ControlError:
+            return  # a failover: the next look finds them
+        for task in found["task_list"]:
+            if task["state"] not in ("FAILED", "TIMEOUT", "OUT_OF_MEMORY"):
+                continue
+            if task["index"] in self._seen:
+                continue
+            self._seen[task["index"]] = None
+            progress.say(
+                f"rain: task {task['index']} {task['state']} (exit code {task['exit_code']}) "
+                f"on {task['node']} · rain logs {self._job_id}.{task['index']}"
+            )
+            if len(self._seen) >= FAILURES_SHOWN_MAX:
+                progress.say(f"rain: … the rest: rain job {self._job_id} --tasks")
+                return

@@ -1,0 +1,136 @@
+"""Verbs about the pool and this installation: status, nodes, invite, version, completion."""
+
+import platform
+from typing import Any
+
+import click
+
+from rain.cli import render
+from rain.cli.errors import note
+from rain.cli.session import Session, common_options, pass_session
+from rain.version import PROTOCOL, VERSION
+
+
+@click.command()
+@common_options
+@pass_session
+def status(session: Session) -> int:
+    """This node, its pool, the coordinator."""
+    answer = session.client.call("status")
+    if session.as_json:
+        render.print_json(answer)
+        return 0
+    node, coordinator, epoch = answer["node"], answer["coordinator"], answer["epoch"]
+    reign = f" (epoch {epoch['number']})" if epoch else ""
+    alive = answer["members"].get("alive", 0)
+    others = [
+        f"{answer['members'][state]} {state}"
+        for state in ("suspect", "dead", "left")
+        if answer["members"].get(state)
+    ]
+    lines = [
+        ("node", f"{node['name']}  {node['state']}  {node['address']}"),
+        ("pool", answer["pool"]["name"]),
+        ("coordinator", coordinator["name"] + reign if coordinator else "none now"),
+        ("members", ", ".join([f"{alive} alive", *others])),
+        ("version", answer["version"]),
+    ]
+    if answer.get("idle_reason"):
+        lines.append(("takes no work", answer["idle_reason"]))
+    if answer.get("disk"):
+        lines.append(("disk", answer["disk"]))
+    if answer.get("braked"):
+        lines.append(("braked", "most of the pool is out of reach: nothing of it is run again yet"))
+    for word, text in lines:
+        click.echo(f"{word + ':':<15}{text}")
+    return 0
+
+
+@click.command()
+@common_options
+@pass_session
+def nodes(session: Session) -> int:
+    """The PCs of the pool: what they offer and what is free."""
+    answer = session.client.call("nodes")
+    if session.as_json:
+        render.print_json(answer)
+        return 0
+    render.table(
+        ("NAME", "STATE", "ADDRESS", "CPUS FREE", "MEMORY FREE", "ROLE"),
+        [
+            (
+                node["name"],
+                node["state"],
+                node["address"],
+                f"{render.cpus(node['free']['cpus'])} of {render.cpus(node['capacity']['cpus'])}",
+                f"{render.size(node['free']['memory_bytes'])} of "
+                f"{render.size(node['capacity']['memory_bytes'])}",
+                _role(node),
+            )
+            for node in answer["nodes"]
+        ],
+        session.color,
+    )
+    return 0
+
+
+def _role(node: dict[str, Any]) -> str:
+    words = ["coordinator"] if node["is_coordinator"] else []
+    if node.get("idle_reason"):
+        words.append(f"no work: {node['idle_reason']}")
+    return ", ".join(words)
+
+
+@click.command()
+@click.option("--token", is_flag=True, help="Print a token: whoever has it may join the pool.")
+@click.option("-q", "--quiet", is_flag=True, help="The token alone.")
+@common_options
+@pass_session
+def invite(session: Session, token: bool, quiet: bool) -> int:
+    """Let another PC in: prints a join token as the last line."""
+    if not token:
+        raise click.UsageError("say --token: the pool's join token is shown then")
+    answer = session.client.call("invite")
+    if session.as_json:
+        render.print_json(answer)
+        return 0
+    if not quiet:
+        click.echo("On the other PC type:  rain up --join-file -")
+        click.echo("and give it this token. Who has it may run containers here: keep it secret.")
+    click.echo(answer["token"])
+    return 0
+
+
+@click.command()
+@common_options
+@pass_session
+def version(session: Session) -> int:
+    """The versions of Rain, of its protocol and of Python."""
+    if session.as_json:
+        python = platform.python_version()
+        render.print_json({"version": VERSION, "protocol": PROTOCOL, "python": python})
+    else:
+        click.echo(f"rain {VERSION} (protocol {PROTOCOL}, Python {platform.python_version()})")
+    return 0
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@common_options
+@click.pass_context
+def completion(context: click.Context, shell: str) -> int:
+    """Print the completion script of a shell: eval "$(rain completion bash)"."""
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None, "the choices are click's own shells"
+    root = context.find_root().command
+    try:
+        click.echo(kind(root, {}, "rain", "_RAIN_COMPLETE").source())
+    except RuntimeError as error:
+        note(f"rain: {error}")
+        return 1
+    return 0
+
+
+VERBS = (status, nodes, invite, version, completion)

@@ -1,0 +1,269 @@
+"""Verbs that make a job: submit (mine to leave) and run (tied to this terminal)."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from rain.cli import render
+from rain.cli.errors import INTERRUPTED, RAINS_OWN_FAILURE, note
+from rain.cli.follow import follow
+from rain.cli.jobs import cancel_jobs
+from rain.cli.session import (
+    CPUS,
+    DURATION,
+    SIZE,
+    TASK_WORDS,
+    Session,
+    TaskVerb,
+    common_options,
+    pass_session,
+)
+from rain.client import Client, ControlError, Json
+from rain.config import ConfigError, parse_array
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_CPUS_MILLI = 1_000
+DEFAULT_MEMORY_BYTES = 256 * 1024 * 1024
+ENV_FILE_BYTES_MAX = 1024 * 1024
+COPIES_WANTED = 3
+
+_OPTIONS = (
+    click.option("--image", help="The container image to run in."),
+    click.option(
+        "--cpus", type=CPUS, metavar="N",
+        help="CPUs of each task, else 1. Without a container (--executor process) this only "
+        "counts for placement: nothing holds the task to it.",
+    ),
+    click.option("--memory", type=SIZE, metavar="SIZE", help="Memory of each task, else 256m."),
+    click.option(
+        "--array", metavar="0-99[:STEP][%MAX]",
+        help="A task for each index, both ends included; %MAX: at most so many at once.",
+    ),
+    click.option("--env", multiple=True, metavar="K=V", help="Repeatable; K alone: as set here."),
+    click.option("--env-file", metavar="F", help="Lines of K=V; # starts a comment."),
+    click.option("--workdir", metavar="DIR", help="The folder to run in, inside the container."),
+    click.option("--timeout", type=DURATION, metavar="TIME", help="End a task after 90s, 10m, …"),
+    click.option("--retries", type=click.IntRange(0, 20), help="Run a failed task again, so often."),
+    click.option("--priority", type=int, help="Larger goes first; else 0."),
+    click.option("--node", metavar="NAME", help="Only on this PC."),
+    click.option("--name", help="A name for people."),
+    click.option("--executor", type=click.Choice(["docker", "process"]), help="Else docker."),
+    click.option("--network", type=click.Choice(["none", "bridge", "host"]), help="Else none."),
+    click.option("--user", metavar="UID[:GID]", help="Run as this user; else the PC's owner."),
+    click.option("--dry-run", is_flag=True, help="Print the job as TOML (--json: JSON), no more."),
+)  # fmt: skip
+
+
+def _job_options(function: F) -> F:
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+@click.command(cls=TaskVerb)
+@_job_options
+@click.option("-q", "--quiet", is_flag=True, help="The job id alone on stdout.")
+@click.option("-d", "--detach", is_flag=True, help="Do not follow: the job id alone on stdout.")
+@click.option("--wait", "is_waiting", is_flag=True, help="Follow and return the job's exit code.")
+@common_options
+@pass_session
+@click.pass_context
+def submit(
+    context: click.Context,
+    session: Session,
+    quiet: bool,
+    detach: bool,
+    is_waiting: bool,
+    dry_run: bool,
+    **given: Any,
+) -> int:
+    """Give the pool a job. On a terminal its output is followed; Ctrl-C leaves it to the pool."""
+    if detach and is_waiting:
+        raise click.UsageError("--detach returns at once, --wait does not: give one of them")
+    spec = spec_of(given, context.meta[TASK_WORDS])
+    if dry_run:
+        return _print_spec(spec, session.as_json)
+    is_following = is_waiting or (sys.stdout.isatty() and not (quiet or detach or session.as_json))
+    answer = _submit(session.client, spec)
+    job_id = answer["job_id"]
+    if not is_following:
+        render.print_json({"job_id": job_id}) if session.as_json else click.echo(job_id)
+        return 0
+    if quiet:
+        print(job_id, flush=True)
+    elif not session.as_json:
+        note(f"submitted {job_id}")
+    try:
+        if quiet or session.as_json:
+            code = _wait(session.client, job_id)
+        else:
+            code = follow(session.client, job_id, spec["tasks"])
+    except KeyboardInterrupt:
+        note(f"\nrain: detached; the job goes on · rain logs -f {job_id} · rain cancel {job_id}")
+        return INTERRUPTED
+    if session.as_json:
+        render.print_json({"job_id": job_id, "exit_code": code})
+    return code
+
+
+@click.command(cls=TaskVerb)
+@_job_options
+@common_options
+@pass_session
+@click.pass_context
+def run(context: click.Context, session: Session, dry_run: bool, **given: Any) -> int:
+    """Run a job tied to this terminal: stdout is the task's alone, Ctrl-C cancels it."""
+    spec = spec_of(given, context.meta[TASK_WORDS])
+    if dry_run:
+        return _print_spec(spec, session.as_json)
+    client = session.client
+    job_id = _submit(client, spec)["job_id"]
+    try:
+        return follow(client, job_id, spec["tasks"])
+    except KeyboardInterrupt:
+        note(f"\nrain: cancelling {job_id} (Ctrl-C again: do not wait for its end)")
+        cancel_jobs(client, (job_id,))
+        try:
+            code = _wait(client, job_id)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        return code or INTERRUPTED
+    except BrokenPipeError:
+        cancel_jobs(client, (job_id,))
+        raise
+
+
+def _submit(client: Client, spec: Json) -> Json:
+    answer = client.call("submit", spec=spec)
+    copies, members = answer["copies"], answer["members"]
+    if copies <= 1:
+        note("kept on this PC only")
+    elif copies < min(COPIES_WANTED, members):
+        note(f"kept on {copies} of {members} PCs")
+    return answer
+
+
+def _wait(client: Client, job_id: str) -> int:
+    try:
+        return int(client.call("wait", timeout_s=None, ids=[job_id])["exit_code"])
+    except ControlError as error:
+        error.exit_code = RAINS_OWN_FAILURE
+        raise
+
+
+# --- The spec ------------------------------------------------------------------------------------
+
+
+def spec_of(given: dict[str, Any], words: tuple[str, ...]) -> Json:
+    """The job spec by the field names of rain.model.JobSpec, from options and the task's words."""
+    executor = given["executor"] or "docker"
+    if executor == "process":
+        _refuse_unenforceable(given)
+    if not words and not given["image"]:
+        raise click.UsageError("there is nothing to run: put a command after --")
+    spec: Json = {
+        "command": list(words),
+        "image": given["image"] or "",
+        "name": given["name"] or "",
+        "need": {
+            "cpus_milli": DEFAULT_CPUS_MILLI if given["cpus"] is None else given["cpus"],
+            "memory_bytes": DEFAULT_MEMORY_BYTES if given["memory"] is None else given["memory"],
+        },
+        "tasks": 1,
+        "array_start": 0,
+        "array_step": 1,
+        "is_array": False,
+        "running_max": 0,
+        "environment": [list(pair) for pair in environment_of(given["env"], given["env_file"])],
+        "workdir": given["workdir"] or "",
+        "user": given["user"] or "",
+        "network": given["network"] or "none",
+        "executor": executor,
+        "timeout_ms": given["timeout"] or 0,
+        "retries": given["retries"] or 0,
+        "priority": given["priority"] or 0,
+        "node_name": given["node"] or "",
+    }
+    if given["array"] is not None:
+        array = parse_array(given["array"])
+        spec.update(
+            tasks=array.tasks,
+            array_start=array.start,
+            array_step=array.step,
+            is_array=True,
+            running_max=array.running_max,
+        )
+    return spec
+
+
+def _refuse_unenforceable(given: dict[str, Any]) -> None:
+    asked = [
+        f"--{name}" for name in ("memory", "image", "user", "network") if given[name] is not None
+    ]
+    if asked:
+        raise click.UsageError(
+            f"--executor process runs a plain process and cannot enforce {', '.join(asked)}: "
+            "leave it out, or use --executor docker"
+        )
+
+
+def environment_of(pairs: tuple[str, ...], file: str | None) -> list[tuple[str, str]]:
+    """The file's lines first, then the options over them; sorted by name."""
+    chosen: dict[str, str] = {}
+    for line in _env_lines(file) if file is not None else ():
+        name, equals, value = line.partition("=")
+        chosen[_checked(name, line)] = value if equals else os.environ.get(name, "")
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals and name not in os.environ:
+            raise click.UsageError(f"--env {pair}: not set here; write {pair}=VALUE")
+        chosen[_checked(name, pair)] = value if equals else os.environ[name]
+    return sorted(chosen.items())
+
+
+def _checked(name: str, text: str) -> str:
+    if not re.fullmatch(r"[^\s=\0]+", name):
+        raise click.UsageError(f"{text!r} is not K=V")
+    return name
+
+
+def _env_lines(file: str) -> list[str]:
+    try:
+        with open(file, encoding="utf-8") as opened:
+            text = opened.read(ENV_FILE_BYTES_MAX + 1)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"the file {file} cannot be read: {error}", "--env-file F") from error
+    if len(text) > ENV_FILE_BYTES_MAX:
+        raise ConfigError(f"the file {file} is longer than 1 MiB", "--env-file F")
+    lines = [line.strip() for line in text.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _print_spec(spec: Json, as_json: bool) -> int:
+    if as_json:
+        render.print_json(spec)
+    else:
+        click.echo(as_toml(spec))
+    return 0
+
+
+def as_toml(spec: Json) -> str:
+    """The spec as TOML: a JSON string is a TOML string, but for the DEL character."""
+    tables = [name for name, value in spec.items() if isinstance(value, dict)]
+    lines = [f"{name} = {_toml(value)}" for name, value in spec.items() if name not in tables]
+    for name in tables:
+        lines += ["", f"[{name}]", *(f"{key} = {_toml(one)}" for key, one in spec[name].items())]
+    return "\n".join(lines)
+
+
+def _toml(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+VERBS = (submit, run)

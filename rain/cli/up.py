@@ -1,0 +1,207 @@
+"""Verbs of this PC's own agent: up, down, leave."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from rain.cli import render
+from rain.cli.errors import VerbFailed, note
+from rain.cli.session import DURATION, Session, common_options, pass_session
+from rain.config import EXECUTORS, ConfigError, open_data_dir, remember, up_options
+
+TOKEN_CHARS_MAX = 4_096
+READY_WAIT_S = 30.0
+STOP_WAIT_S = 30.0
+POLL_S = 0.05
+OUTPUT_LINES_SHOWN = 20
+
+
+@click.command()
+@click.option("--name", help="This PC's name in the pool; else its host name.")
+@click.option("--new", is_flag=True, default=None, help="Found a pool now.")
+@click.option("--pool", metavar="NAME", help="With --new: its name; without: wait for that pool.")
+@click.option("--join-file", metavar="F", help="A file with a join token; - is stdin.")
+@click.option(
+    "--contact", "contacts", multiple=True, metavar="HOST[:PORT]",
+    help="A PC to join through, where broadcast does not reach; repeatable.",
+)  # fmt: skip
+@click.option("--bind", metavar="ADDRESS", help="Only on this address; else on all interfaces.")
+@click.option("--port", type=click.IntRange(1, 65_535), help="UDP and TCP port; else 7246.")
+@click.option("--cpus", metavar="N|N%", help="How much of this PC's CPUs to share.")
+@click.option("--memory", metavar="SIZE|N%", help="How much of this PC's memory to share.")
+@click.option("--no-work/--work", "no_work", default=None, help="Submit only: run no tasks here.")
+@click.option(
+    "--executor", type=click.Choice(EXECUTORS),
+    help="What runs tasks here; else docker. process: no isolation at all.",
+)  # fmt: skip
+@click.option("--rank", type=int, help="Larger coordinates sooner; else 0.")
+@click.option("-d", "--detach", is_flag=True, help="Return when the node is ready.")
+@common_options
+@pass_session
+def up(session: Session, join_file: str | None, detach: bool, **given: Any) -> int:
+    """Start this PC's node, here in the foreground (Ctrl-C stops it).
+
+    A later `rain up` needs no options: it resumes the pool and what this PC was told before.
+    """
+    explicit = {name: value for name, value in given.items() if value is not None and value != ()}
+    data_dir = open_data_dir(session.data_dir)
+    if session.client.is_agent_there():
+        raise VerbFailed(
+            f"an agent already runs on {data_dir}", "see it: rain status; stop it: rain down"
+        )
+    token = read_token(join_file) if join_file is not None else ""
+    is_terminal = sys.stdin.isatty() and sys.stdout.isatty() and not detach
+    options = up_options(data_dir, explicit, token=token, is_terminal=is_terminal)
+    remember(data_dir, explicit)
+    if detach:
+        return _detach(session, data_dir, _arguments(explicit), token)
+    from rain.agent.main import run_agent  # all the weight of the agent comes with it
+
+    return run_agent(options)
+
+
+def read_token(join_file: str) -> str:
+    """A join token from a file or stdin; asked for, unseen, where stdin is a terminal."""
+    if join_file != "-":
+        try:
+            with open(join_file, encoding="utf-8") as file:
+                text = file.read(TOKEN_CHARS_MAX)
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"the token file {join_file} cannot be read: {error}",
+                "make one on a PC of the pool: rain invite --token -q",
+            ) from error
+    elif sys.stdin.isatty():
+        text = click.prompt("Token (rain invite --token shows it)", hide_input=True, err=True)
+    else:
+        text = sys.stdin.read(TOKEN_CHARS_MAX)
+    words = text.split()
+    if not words:
+        raise ConfigError(
+            "there is no token in it", "make one on a PC of the pool: rain invite --token -q"
+        )
+    # The output of `rain invite --token` may have been saved whole: its last line is the token.
+    return words[-1]
+
+
+def agent_command(data_dir: Path, arguments: Sequence[str]) -> list[str]:
+    """The command line of a `rain up` in a process of its own."""
+    root = Path(__file__).resolve().parents[2]
+    # -P: a json.py in the folder where somebody typed `rain up -d` is none of ours.
+    safe = [] if Path.cwd() == root else ["-P"]
+    python = [sys.executable, *safe, "-m", "rain", "--data-dir", str(data_dir), "up"]
+    return [*python, *arguments]
+
+
+def _arguments(explicit: dict[str, Any]) -> list[str]:
+    """The explicit options again as words; a token is never among them."""
+    words: list[str] = []
+    for name, value in explicit.items():
+        match name, value:
+            case "new", _:
+                words += ["--new"] if value else []
+            case "no_work", _:
+                words.append("--no-work" if value else "--work")
+            case "contacts", _:
+                words += [f"--contact={contact}" for contact in value]
+            case _:
+                words.append(f"--{name}={value}")
+    return words
+
+
+def _detach(session: Session, data_dir: Path, arguments: list[str], token: str) -> int:
+    if token:
+        arguments = [*arguments, "--join-file", "-"]
+    # A file, not a pipe: the agent may go on writing when nobody reads any more.
+    with open(data_dir / "agent.out", "w+", encoding="utf-8", errors="replace") as output:
+        os.chmod(output.name, 0o600)
+        agent = subprocess.Popen(
+            agent_command(data_dir, arguments),
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        assert agent.stdin is not None
+        try:
+            agent.stdin.write(token.encode())
+            agent.stdin.close()
+        except BrokenPipeError:
+            note("rain: the agent ended before it had read the token")
+        ready = wait_ready(agent, output, READY_WAIT_S)
+        text = _read(output)
+    if ready:
+        if session.as_json:
+            render.print_json({"ready": ready, "pid": agent.pid})
+        else:
+            click.echo(ready)
+        return 0
+    code = agent.poll()
+    told = "\n".join(text.splitlines()[-OUTPUT_LINES_SHOWN:])
+    if code is None:
+        note(told)
+        raise VerbFailed(
+            f"the node is not ready after {READY_WAIT_S:.0f} s; it goes on trying (pid {agent.pid})",
+            f"see how far it is: rain status; stop it: rain down; its words: {output.name}",
+        )
+    raise VerbFailed(told or f"the agent ended with {code}", exit_code=code if code > 0 else 1)
+
+
+def wait_ready(agent: "subprocess.Popen[bytes]", output: IO[str], wait_s: float) -> str:
+    """The line of the agent that says it is ready; '' when it ended or took too long."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        is_over = agent.poll() is not None  # asked before reading: its last words count
+        for line in _read(output).splitlines():
+            if "ready" in line and not is_over:
+                return line
+        if is_over or time.monotonic() >= deadline:
+            return ""
+        time.sleep(POLL_S)
+
+
+def _read(output: IO[str]) -> str:
+    output.seek(0)
+    return output.read()
+
+
+@click.command()
+@click.option("--drain", type=DURATION, metavar="TIME", help="Let running tasks end, so long.")
+@common_options
+@pass_session
+def down(session: Session, drain: int | None) -> int:
+    """Stop this PC's node; coordination is handed over first."""
+    drain_ms = drain or 0
+    session.client.call("down", drain_ms=drain_ms)
+    return _until_gone(session, "stopped", drain_ms)
+
+
+@click.command()
+@common_options
+@pass_session
+def leave(session: Session) -> int:
+    """Stop this PC's node and forget the pool: its containers and data here are removed."""
+    session.client.call("leave")
+    return _until_gone(session, "left", 0)
+
+
+def _until_gone(session: Session, word: str, drain_ms: int) -> int:
+    deadline = time.monotonic() + STOP_WAIT_S + drain_ms / 1_000
+    while session.client.is_agent_there():
+        if time.monotonic() >= deadline:
+            raise VerbFailed("the agent has not stopped yet", f"its log is in {session.data_dir}")
+        time.sleep(POLL_S)
+    if session.as_json:
+        render.print_json({word: True})
+    else:
+        click.echo(word)
+    return 0
+
+
+VERBS = (up, down, leave)

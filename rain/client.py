@@ -1,0 +1,189 @@
+"""Speaks to the agent of this PC over its control socket. Synchronous; standard library only.
+
+A request is one line of JSON, `{"verb", "args"}`. The answer is any number of `{"item": {...}}`
+lines and then one `{"end": {...}}` or `{"error": {"code", "message", "hint"}, "exit_code"}`.
+"""
+
+import json
+import socket
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+from rain.config import control_path
+
+CONNECT_TIMEOUT_S = 2.0
+ANSWER_TIMEOUT_S = 60.0
+"""Above the 10 s that an agent waits through a failover; only a stuck agent takes longer."""
+LINE_BYTES_MAX = 256 * 1024 * 1024
+READ_BYTES = 64 * 1024
+
+Json = dict[str, Any]
+
+
+class ControlError(Exception):
+    """The agent, or the way to it, said no. Subclasses name the reasons that scripts tell apart."""
+
+    code = "failed"
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class Failed(ControlError):
+    pass
+
+
+class Usage(ControlError):
+    code = "usage"
+    exit_code = 2
+
+
+class Ambiguous(ControlError):
+    code = "ambiguous"
+    exit_code = 2
+
+
+class NoAgent(ControlError):
+    code = "no_agent"
+    exit_code = 3
+
+
+class NotInPool(ControlError):
+    code = "not_in_pool"
+    exit_code = 4
+
+
+class NotFound(ControlError):
+    code = "not_found"
+    exit_code = 5
+
+
+class CannotPlace(ControlError):
+    code = "cannot_place"
+    exit_code = 6
+
+
+ERRORS: dict[str, type[ControlError]] = {
+    error.code: error
+    for error in (Failed, Usage, Ambiguous, NoAgent, NotInPool, NotFound, CannotPlace)
+}
+
+
+class Client:
+    """One connection a request; an instance may be kept and used again and again."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+
+    def is_agent_there(self) -> bool:
+        """Whether somebody listens on the control socket."""
+        try:
+            self._connect().close()
+        except ControlError:
+            return False
+        return True
+
+    def call(self, verb: str, timeout_s: float | None = ANSWER_TIMEOUT_S, **args: Any) -> Json:
+        """Ask, drop the items if there are any, return the end."""
+        stream = self.stream(verb, timeout_s, **args)
+        while True:
+            try:
+                next(stream)
+            except StopIteration as stop:
+                end: Json = stop.value
+                return end
+
+    def stream(
+        self, verb: str, timeout_s: float | None = None, **args: Any
+    ) -> Generator[Json, None, Json]:
+        """Yield each item as it comes; the generator's return value is the end."""
+        with self._connect() as connection:
+            connection.settimeout(timeout_s)
+            try:
+                connection.sendall(json.dumps({"verb": verb, "args": args}).encode() + b"\n")
+                for line in _lines(connection):
+                    answer = _parse(line)
+                    if "item" in answer:
+                        yield answer["item"]
+                    elif "end" in answer:
+                        end: Json = answer["end"]
+                        return end
+                    else:
+                        raise _error_of(answer)
+            except TimeoutError as error:
+                raise Failed(
+                    f"the agent did not answer `{verb}` within {timeout_s:.0f} s",
+                    "look at its log in " + str(self.data_dir),
+                ) from error
+            except OSError as error:
+                raise _gone(self.data_dir) from error
+        raise _gone(self.data_dir)
+
+    def _connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(CONNECT_TIMEOUT_S)
+        try:
+            connection.connect(str(control_path(self.data_dir)))
+        except PermissionError as error:
+            connection.close()
+            raise Failed(
+                f"the agent on {self.data_dir} belongs to another user",
+                "run the command as that user, or use a --data-dir of your own",
+            ) from error
+        except TimeoutError as error:
+            connection.close()
+            raise Failed(
+                f"the agent on {self.data_dir} is stuck", "stop it and start it again: rain up"
+            ) from error
+        except OSError as error:
+            connection.close()
+            raise NoAgent(
+                f"no agent runs here (data folder {self.data_dir})", "start it: rain up"
+            ) from error
+        return connection
+
+
+def _gone(data_dir: Path) -> NoAgent:
+    return NoAgent(
+        f"the agent stopped before it had answered (data folder {data_dir})",
+        "start it again: rain up",
+    )
+
+
+def _lines(connection: socket.socket) -> Generator[bytes, None, None]:
+    buffered = bytearray()
+    while chunk := connection.recv(READ_BYTES):
+        searched = len(buffered)
+        buffered += chunk
+        while (newline := buffered.find(b"\n", searched)) >= 0:
+            yield bytes(buffered[:newline])
+            del buffered[: newline + 1]
+            searched = 0
+        if len(buffered) > LINE_BYTES_MAX:
+            raise Failed("the agent's answer is too long", "ask for less, e.g. for one job")
+
+
+def _parse(line: bytes) -> Json:
+    try:
+        answer = json.loads(line)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise Failed("the agent's answer is not of this Rain", "restart it: rain down, rain up")
+    return answer
+
+
+def _error_of(answer: Json) -> ControlError:
+    told = answer.get("error")
+    if not isinstance(told, dict):
+        return Failed("the agent's answer is not of this Rain", "restart it: rain down, rain up")
+    kind = ERRORS.get(str(told.get("code")), Failed)
+    error = kind(str(told.get("message", "")), str(told.get("hint", "")))
+    exit_code = answer.get("exit_code")
+    if isinstance(exit_code, int):
+        error.exit_code = exit_code
+    return error

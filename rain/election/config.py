@@ -1,0 +1,52 @@
+"""Every duration and bound of the election, in one place."""
+
+from rain.model import Value
+
+
+class ElectionConfig(Value, frozen=True):
+    """The defaults suit a LAN: round trips of a few ms, event loops late by up to 160 ms."""
+
+    heartbeat_interval_ms: int = 100
+    dead_interval_beats: int = 10
+    """A dead member is sent every tenth heartbeat, so that a healed partition meets quickly."""
+    ask_after_ms: int = 300
+    """Without a heartbeat for so long: ask the coordinator and three helpers."""
+    silence_ms: int = 500
+    fresh_ms: int = 300
+    """A heartbeat younger than this is worth an objection or a vouch. Less than the silence: all
+    followers fall silent within one interval of each other and must not object to the first."""
+    unlisted_ms: int = 1_000
+    unreadable_ms: int = 3_000
+    """So long a heartbeat under another view is believed to list this node."""
+    start_quiet_ms: int = 1_000
+    lag_gap_ms: int = 1_000
+    """A gap in one's own clock that costs the right to stand, and makes a coordinator doubt."""
+    lag_doubt_ms: int = 250
+    doubt_ms: int = 300
+    """So long such a coordinator waits for anybody to confirm or to deny its reign."""
+    rank_step_ms: int = 50
+    campaign_ms: int = 500
+    campaign_pair_ms: int = 300
+    campaign_handover_ms: int = 100
+    challenge_interval_ms: int = 150
+    grant_hold_ms: int = 400
+    defeat_hold_ms: int = 300
+    objected_hold_ms: int = 1_000
+    """For a node that follows nobody: whom the objection spoke of will be heard by then."""
+    persist_ms_max: int = 300
+    slow_disk_hold_ms: int = 2_000
+    heard_ms: int = 1_000
+    vanish_ms: int = 1_500
+    meeting_ms: int = 600
+    """Third parties must name a stronger reign for so long before it is believed unheard."""
+    age_tolerance_ms: int = 1_000
+    tell_interval_ms: int = 200
+    raise_window_ms: int = 10_000
+    view_stable_ms: int = 1_000
+    view_unstable_ms_max: int = 10_000
+    brake_ms: int = 15_000
+    resign_interval_ms: int = 100
+    resign_ms: int = 500
+    handover_after_ms: int = 120_000
+    disk_patience_ms: int = 1_000
+    """A coordinator that cannot write for so long hands over."""

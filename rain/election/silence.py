@@ -1,0 +1,110 @@
+"""A follower's ear: the reign whose heartbeats it accepts, and whether that has fallen silent.
+
+Life is a heartbeat received oneself, or one that a helper received itself and vouches for; a vouch
+counts from the moment of that heartbeat, never from the moment of the vouch, and nobody vouches
+for a vouch (E4: second-hand signs of life echo for ever). Counted from the question's sending, so
+that a vouch which was long on its way makes nobody younger. Heartbeats that do not list this node
+for a second are no life (E2): their sender cannot hear.
+"""
+
+from rain.election.config import ElectionConfig
+from rain.election.messages import Heartbeat, Strength
+from rain.model import Epoch
+
+
+class Hearing:
+    """One reign as one follower hears it."""
+
+    def __init__(self, epoch: Epoch, config: ElectionConfig, now_ms: int) -> None:
+        self._config = config
+        self.epoch = epoch
+        self.strength = Strength(0, 0)
+        self.beat = 0
+        self.heard_ms = now_ms
+        self._vouched_ms = now_ms
+        self._unlisted_since_ms: int | None = None
+        self._unreadable_since_ms: int | None = None
+        self._resigned_ms: int | None = None
+        self._question = 0
+        self._asked_ms: int | None = None
+
+    def take(self, heartbeat: Heartbeat, listed: bool | None, now_ms: int) -> None:
+        """A heartbeat of this reign. `listed` None: its view is another, its bits say nothing."""
+        self.epoch = heartbeat.epoch
+        self.strength = heartbeat.strength
+        self.beat = heartbeat.beat
+        self.heard_ms = now_ms
+        self._asked_ms = None
+        if listed is None:
+            if self._unreadable_since_ms is None:
+                self._unreadable_since_ms = now_ms
+            listed = now_ms - self._unreadable_since_ms <= self._config.unreadable_ms
+        else:
+            self._unreadable_since_ms = None
+        if listed:
+            self._unlisted_since_ms = None
+        elif self._unlisted_since_ms is None:
+            self._unlisted_since_ms = now_ms
+
+    def is_deaf(self, now_ms: int) -> bool:
+        """Its sender has not listed this node for a second (E2)."""
+        since_ms = self._unlisted_since_ms
+        return since_ms is not None and now_ms - since_ms >= self._config.unlisted_ms
+
+    def is_resigned(self) -> bool:
+        return self._resigned_ms is not None
+
+    def resign(self, now_ms: int) -> None:
+        """It stops of its own will: no more life, and time for its successor."""
+        self._resigned_ms = now_ms
+
+    def is_healthy(self, now_ms: int) -> bool:
+        """Heard oneself within the silence, and it hears this node."""
+        return (
+            self._resigned_ms is None
+            and now_ms - self.heard_ms < self._config.silence_ms
+            and not self.is_deaf(now_ms)
+        )
+
+    def is_fresh(self, now_ms: int) -> bool:
+        """Healthy beyond doubt: worth an objection."""
+        return self.is_healthy(now_ms) and now_ms - self.heard_ms < self._config.fresh_ms
+
+    def silent_at_ms(self) -> int:
+        """The instant from which this reign counts as silent."""
+        if self._resigned_ms is not None:
+            return self._resigned_ms + self._config.grant_hold_ms
+        silent_ms = max(self.heard_ms, self._vouched_ms) + self._config.silence_ms
+        if self._unlisted_since_ms is None:
+            return silent_ms
+        return min(silent_ms, self._unlisted_since_ms + self._config.unlisted_ms)
+
+    def ask_at_ms(self) -> int | None:
+        """When to ask helpers; None: asked since the last sign of life, or nothing to ask."""
+        if self._resigned_ms is not None or self._asked_ms is not None:
+            return None
+        return max(self.heard_ms, self._vouched_ms) + self._config.ask_after_ms
+
+    def ask(self, now_ms: int) -> int:
+        """The number of a new question."""
+        self._question += 1
+        self._asked_ms = now_ms
+        return self._question
+
+    def vouch(self, question: int, age_ms: int) -> bool:
+        """A helper heard it so long ago itself; False: no answer to the open question."""
+        if self._asked_ms is None or question != self._question:
+            return False
+        self.believe(self._asked_ms - age_ms)
+        return True
+
+    def believe(self, moment_ms: int) -> None:
+        """Somebody received a heartbeat itself at that moment. Later asks are due again."""
+        if moment_ms > self._vouched_ms:
+            self._vouched_ms = moment_ms
+            if moment_ms > self.heard_ms:
+                self._asked_ms = None
+
+    def excuse(self) -> None:
+        """Others hear a coordinator that does not list this node: it has another second."""
+        self._unlisted_since_ms = None

@@ -1,0 +1,175 @@
+"""What a task printed: frames of (stream, bytes), and the files that outlive its container.
+
+A frame is the engine's own: one byte for the stream (1 stdout, 2 stderr), three zeros, the length
+as four bytes big-endian, then the bytes. So a kept log is what the engine sent, byte for byte.
+"""
+
+import asyncio
+import os
+import struct
+import threading
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+FRAME_BYTES_MAX = 1 << 24
+"""A longer frame is no frame: the stream is broken."""
+READ_BYTES = 64 * 1024
+KEPT_BYTES_MAX = 16 * 1024 * 1024
+"""Of one attempt. The engine keeps 10 MiB of text, frames add to that."""
+KEPT_FOLDER_BYTES_MAX = 1024 * 1024 * 1024
+KEPT_FILES_MAX = 20_000
+KEEPS_PER_PRUNE = 64
+
+STDOUT = 1
+STDERR = 2
+
+_HEADER = struct.Struct(">BxxxI")
+
+Chunk = tuple[int, bytes]
+
+
+class LogsUnavailable(Exception):
+    """There is no log to show, and why."""
+
+
+class FrameSplitter:
+    """Bytes in, whole or partial frames out; a broken stream yields nothing more."""
+
+    def __init__(self) -> None:
+        self._pending = bytearray()
+        self._is_broken = False
+
+    def feed(self, received: bytes) -> list[Chunk]:
+        """All frames that are complete now."""
+        if self._is_broken:
+            return []
+        self._pending += received
+        chunks: list[Chunk] = []
+        start = 0
+        while len(self._pending) - start >= _HEADER.size:
+            stream, length = _HEADER.unpack_from(self._pending, start)
+            if stream not in (0, STDOUT, STDERR) or length > FRAME_BYTES_MAX:
+                self._is_broken = True
+                break
+            end = start + _HEADER.size + length
+            if end > len(self._pending):
+                break
+            chunks.append((stream or STDOUT, bytes(self._pending[start + _HEADER.size : end])))
+            start = end
+        del self._pending[:start]
+        return chunks
+
+
+def frame(stream: int, content: bytes) -> bytes:
+    """One frame, as the engine writes it."""
+    assert stream in (STDOUT, STDERR), "a task has two streams"
+    assert len(content) <= FRAME_BYTES_MAX, "the caller cuts"
+    return _HEADER.pack(stream, len(content)) + content
+
+
+class KeptLogs:
+    """The folder of logs whose containers are gone; the oldest go when it grows too large."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._keeps = 0
+
+    def path(self, attempt_key: str) -> Path:
+        return self._folder / f"{attempt_key}.log"
+
+    def has(self, attempt_key: str) -> bool:
+        return self.path(attempt_key).exists()
+
+    def keep(self, attempt_key: str, frames: Iterable[bytes]) -> None:
+        """Writes the log beside its place and moves it there: half a log is never shown."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        unfinished = self._folder / f"{attempt_key}.part"
+        size = 0
+        with unfinished.open("wb") as file:
+            for piece in frames:
+                size += len(piece)
+                if size > KEPT_BYTES_MAX:
+                    break
+                file.write(piece)
+        unfinished.replace(self.path(attempt_key))
+        self._keeps += 1
+        if self._keeps % KEEPS_PER_PRUNE == 1:
+            prune(self._folder, KEPT_FOLDER_BYTES_MAX, KEPT_FILES_MAX)
+
+    def chunks(self, attempt_key: str) -> Iterator[list[Chunk]]:
+        """The frames of a kept log, a read at a time."""
+        splitter = FrameSplitter()
+        with self.path(attempt_key).open("rb") as file:
+            while received := file.read(READ_BYTES):
+                yield splitter.feed(received)
+
+
+def prune(folder: Path, bytes_max: int, files_max: int) -> int:
+    """Removes the oldest logs until both bounds hold; returns how many went."""
+    files: list[tuple[int, str, int]] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):
+                status = entry.stat()
+                files.append((status.st_mtime_ns, entry.name, status.st_size))
+    files.sort()
+    size = sum(length for _, _, length in files)
+    removed = 0
+    while removed < len(files) and (size > bytes_max or len(files) - removed > files_max):
+        _, name, length = files[removed]
+        with suppress(OSError):
+            (folder / name).unlink()
+        size -= length
+        removed += 1
+    return removed
+
+
+CHUNKS_AHEAD_MAX = 16
+"""Batches a thread may read ahead of whoever takes them."""
+
+
+class Hose:
+    """Chunks from a thread that reads to a coroutine that takes, at the taker's pace."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._queue: asyncio.Queue[list[Chunk] | BaseException | None] = asyncio.Queue()
+        self._room = threading.Semaphore(CHUNKS_AHEAD_MAX)
+        self._is_closed = threading.Event()
+
+    def pour(self, batches: Iterable[list[Chunk]]) -> None:
+        """In the reading thread: hands on every batch, then the end or the error."""
+        end: BaseException | None = None
+        try:
+            for batch in batches:
+                self._room.acquire()
+                if self._is_closed.is_set():
+                    return
+                if batch:
+                    self._tell(batch)
+                else:
+                    self._room.release()
+        except Exception as error:
+            # Not swallowed: it is raised where the chunks are taken.
+            end = error
+        self._tell(end)
+
+    async def taken(self) -> AsyncIterator[Chunk]:
+        """On the loop: everything that was poured."""
+        while (batch := await self._queue.get()) is not None:
+            if isinstance(batch, BaseException):
+                raise batch
+            self._room.release()
+            for chunk in batch:
+                yield chunk
+
+    def close(self) -> None:
+        """Nobody takes any more: the thread ends at its next batch."""
+        self._is_closed.set()
+        self._room.release()
+
+    def _tell(self, batch: list[Chunk] | BaseException | None) -> None:
+        # The loop may be closed while the thread still reads: then nobody waits either.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, batch)

@@ -1,0 +1,245 @@
+"""What one node knows of one job: its spec, its cancel, a cell and ends for each task.
+
+It only grows (orders: cells.py). Tasks nobody has decided on are implicit, so an array of
+100,000 tasks costs a byte a task until work starts. Kept along with it, never computed anew:
+a digest of the content and which tasks are open.
+"""
+
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from itertools import compress
+from sys import intern
+
+from msgspec.msgpack import Encoder
+from msgspec.structs import replace
+
+from rain.model import NO_EPOCH, AttemptId, End, Job, JobId, NodeId, Value
+from rain.sched.cells import FAILURES, UNDECIDED, cell_key, join_ends
+from rain.sched.messages import AttemptEnd, Cell, JobPatch, TaskPatch
+
+DIGEST_BYTES = 8
+
+_encode = Encoder().encode
+
+
+def element(kind: str, job_id: JobId, content: int | Value | tuple[int, Cell] = 0) -> int:
+    """The digest of one piece of knowledge; a job's digest is the XOR over all it consists of."""
+    packed = _encode((kind, job_id, content))
+    return int.from_bytes(blake2b(packed, digest_size=DIGEST_BYTES).digest(), "big")
+
+
+def pack_tasks(rows: Iterable[tuple[int, Cell, tuple[AttemptEnd, ...]]]) -> list[TaskPatch]:
+    """Rows in order of task, as few patches as possible: equal cells without ends form ranges."""
+    packed: list[TaskPatch] = []
+    for task, cell, ends in rows:
+        before = packed[-1] if packed else None
+        if (
+            before is not None
+            and not ends
+            and not before.ends
+            and before.last + 1 == task
+            and before.cell == cell
+        ):
+            packed[-1] = TaskPatch(before.first, task, cell)
+        else:
+            packed.append(TaskPatch(task, task, cell, ends))
+    return packed
+
+
+class JobKnowledge:
+    """Grows by the `learn_` methods; each says whether (or what) it did not know."""
+
+    __slots__ = (
+        "_ends",
+        "_epoch",
+        "_failures",
+        "_generations",
+        "_is_open",
+        "cancelled_through",
+        "cells",
+        "digest",
+        "job",
+        "job_id",
+        "open_count",
+    )
+
+    def __init__(self, job_id: JobId) -> None:
+        self.job_id = job_id
+        self.job: Job | None = None
+        self.cancelled_through = 0
+        self.cells: dict[int, Cell] = {}
+        self.digest = 0
+        self.open_count = 0
+        self._ends: dict[int, tuple[AttemptEnd, ...]] = {}
+        self._failures: dict[int, int] = {}
+        """Of tasks that failed at all."""
+        self._generations: dict[int, int] = {}
+        """How many cells are of each generation after the first."""
+        self._is_open = bytearray()
+        """One byte a task, once the spec is known."""
+        self._epoch = NO_EPOCH
+        """The one seen last, to be shared (see _shared)."""
+
+    def is_empty(self) -> bool:
+        return not (self.job or self.cancelled_through or self.cells or self._ends)
+
+    def cell(self, task: int) -> Cell:
+        return self.cells.get(task, UNDECIDED)
+
+    def ends(self, task: int) -> dict[AttemptId, End]:
+        return {entry.attempt_id: entry.end for entry in self.entries(task)}
+
+    def entries(self, task: int) -> tuple[AttemptEnd, ...]:
+        """The same, in order of attempt id."""
+        return self._ends.get(task, ())
+
+    def failures(self, task: int) -> int:
+        return self._failures.get(task, 0)
+
+    def tasks(self) -> list[int]:
+        """Those with a cell or ends of their own, sorted."""
+        return sorted(self.cells.keys() | self._ends.keys())
+
+    def generation(self) -> int:
+        """The newest that any task is in."""
+        return max(self._generations, default=UNDECIDED.generation)
+
+    def is_over(self, task: int) -> bool:
+        cell = self.cells.get(task, UNDECIDED)
+        return cell.success or cell.final or cell.generation <= self.cancelled_through
+
+    def open_tasks(self) -> list[int]:
+        """Tasks that are not over, sorted; none while the spec is unknown."""
+        if not self.open_count:
+            return []
+        return list(compress(range(len(self._is_open)), self._is_open))
+
+    def learn_job(self, job: Job) -> list[tuple[int, Cell]]:
+        """Returns the cells that were nonsense: of tasks that this job does not have."""
+        assert self.job is None
+        assert job.job_id == self.job_id
+        self.job = job
+        self.digest ^= element("job", self.job_id)
+        strays = [task for task in self.tasks() if task >= job.spec.tasks]
+        forgotten = [(task, self._forget(task)) for task in strays]
+        self._is_open = bytearray(not self.is_over(task) for task in range(job.spec.tasks))
+        self.open_count = sum(self._is_open)
+        return forgotten
+
+    def learn_cancel(self, through: int) -> bool:
+        if through <= self.cancelled_through:
+            return False
+        if self.cancelled_through:
+            self.digest ^= element("cancel", self.job_id, self.cancelled_through)
+        self.cancelled_through = through
+        self.digest ^= element("cancel", self.job_id, through)
+        for task in self.open_tasks():
+            self._refresh_open(task)
+        return True
+
+    def learn_cell(self, task: int, cell: Cell) -> bool:
+        before = self.cells.get(task, UNDECIDED)
+        if cell == before or cell_key(cell) <= cell_key(before):
+            return False
+        if before is not UNDECIDED:
+            self.digest ^= element("cell", self.job_id, (task, before))
+        self.digest ^= element("cell", self.job_id, (task, cell))
+        self._count_generation(before.generation, -1)
+        self._count_generation(cell.generation, 1)
+        if cell.attempt_id is not None:
+            attempt_id = self._shared(task, cell.attempt_id)
+            epoch = self._epoch if cell.epoch == self._epoch else cell.epoch
+            cell = replace(cell, epoch=epoch, attempt_id=attempt_id)
+        self.cells[task] = cell
+        self._refresh_open(task)
+        return True
+
+    def learn_ends(self, task: int, theirs: tuple[AttemptEnd, ...]) -> list[AttemptId]:
+        """Returns the attempts whose end is news (what the cap drops is none)."""
+        before = self.entries(task)
+        after = join_ends(before, theirs)
+        if after == before:
+            return []
+        news = [entry for entry in after if entry not in before]
+        for entry in (*(entry for entry in before if entry not in after), *news):
+            self.digest ^= element("end", self.job_id, entry)
+        self._ends[task] = tuple(
+            AttemptEnd(self._shared(task, entry.attempt_id), entry.end) for entry in after
+        )
+        failures = sum(entry.end.state in FAILURES for entry in after)
+        if failures:
+            self._failures[task] = failures
+        return [entry.attempt_id for entry in news]
+
+    def patch(self) -> JobPatch:
+        """All of it. May hold more than PATCH_TASKS_MAX: for the wire see Table.patches_for."""
+        tasks = pack_tasks((task, self.cell(task), self.entries(task)) for task in self.tasks())
+        return JobPatch(self.job_id, self.job, self.cancelled_through, tuple(tasks))
+
+    def check(self) -> None:
+        """Everything kept along equals what it is kept for."""
+        assert not self.is_empty()
+        assert self.digest == self._digest_anew(), "the digest is that of the content"
+        assert UNDECIDED not in self.cells.values(), "the smallest cell is implicit"
+        if self.job is not None:
+            assert len(self._is_open) == self.job.spec.tasks
+            assert all(task < self.job.spec.tasks for task in self.tasks())
+            for task, is_open in enumerate(self._is_open):
+                assert is_open != self.is_over(task), f"task {task} is open or over"
+        assert self.open_count == sum(self._is_open)
+        for task, entries in self._ends.items():
+            failures = sum(entry.end.state in FAILURES for entry in entries)
+            assert self.failures(task) == failures, f"failures of task {task}"
+
+    def _elements(self) -> Iterator[int]:
+        if self.job is not None:
+            yield element("job", self.job_id)
+        if self.cancelled_through:
+            yield element("cancel", self.job_id, self.cancelled_through)
+        for task, cell in self.cells.items():
+            yield element("cell", self.job_id, (task, cell))
+        for entries in self._ends.values():
+            for entry in entries:
+                yield element("end", self.job_id, entry)
+
+    def _digest_anew(self) -> int:
+        digest = 0
+        for part in self._elements():
+            digest ^= part
+        return digest
+
+    def _shared(self, task: int, attempt_id: AttemptId) -> AttemptId:
+        """An equal one of shared parts: freshly decoded ones would cost 400 bytes more a task."""
+        known = self.cell(task).attempt_id
+        if known == attempt_id:
+            return known
+        if attempt_id.epoch != self._epoch:
+            self._epoch = attempt_id.epoch
+        return AttemptId(
+            self.job_id, task, attempt_id.number, self._epoch, NodeId(intern(attempt_id.node_id))
+        )
+
+    def _refresh_open(self, task: int) -> None:
+        if self.job is not None:
+            is_open = not self.is_over(task)
+            self.open_count += is_open - self._is_open[task]
+            self._is_open[task] = is_open
+
+    def _count_generation(self, generation: int, by: int) -> None:
+        if generation > UNDECIDED.generation:
+            count = self._generations.get(generation, 0) + by
+            if count:
+                self._generations[generation] = count
+            else:
+                del self._generations[generation]
+
+    def _forget(self, task: int) -> Cell:
+        cell = self.cells.pop(task, UNDECIDED)
+        if cell is not UNDECIDED:
+            self.digest ^= element("cell", self.job_id, (task, cell))
+            self._count_generation(cell.generation, -1)
+        for entry in self.entries(task):
+            self.digest ^= element("end", self.job_id, entry)
+        self._ends.pop(task, None)
+        self._failures.pop(task, None)
+        return cell

@@ -1,0 +1,138 @@
+"""A node's own copy of the job table and what is yet to be told about it.
+
+Every core of the scheduler changes the table through here, so that the three things that follow
+any change cannot be forgotten: the rows are written, the board is brought up to date, and the
+news is kept until the coordinator (if it is this node) has spread it.
+
+A write that fails leaves memory ahead of the disk. Until the disk works again nothing that was
+learnt is vouched for; then everything is written anew (`rewrite`), since nobody can tell which
+rows of which write are missing.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from msgspec.msgpack import Encoder
+from msgspec.structs import replace
+
+from rain.effects import Effect, Persist, Record
+from rain.model import JobId
+from rain.sched.messages import (
+    PATCH_TASKS_MAX,
+    PATCHES_MAX,
+    AttemptEnd,
+    Cell,
+    JobPatch,
+    TaskPatch,
+)
+from rain.sched.board import Board
+from rain.sched.table import Table
+
+FRAME_BYTES_MAX = 1_048_576
+"""Of the patches in one message, so that a bulky table never blocks a stream for long."""
+NEWS_MAX = 100_000
+"""Patches kept for spreading; beyond it they are dropped and anti-entropy finds them."""
+REWRITE_JOBS = 100
+"""Jobs per write when everything is written anew."""
+
+_encode = Encoder().encode
+
+
+class Ledger:
+    """The table, its rows on disk, and the news since `drain` was last called."""
+
+    def __init__(self, recovered: Iterable[Record]) -> None:
+        self.table = Table(recovered)
+        self.is_disk_failed = False
+        self._news: list[JobPatch] = []
+
+    def merge(self, patches: Iterable[JobPatch]) -> tuple[JobPatch, ...]:
+        """Join what a peer knows; what was news comes back, not yet written."""
+        return self._kept(self.table.merge(patches))
+
+    def decide(self, cell: Cell, job_id: JobId, task: int, *ends: AttemptEnd) -> list[JobPatch]:
+        """Take a decision of this reign; the caller writes it."""
+        return list(self._kept(self.table.decide(job_id, task, cell, ends)))
+
+    def persist(
+        self,
+        news: Iterable[JobPatch],
+        then: Iterable[Effect] = (),
+        rows: Iterable[Record] = (),
+    ) -> list[Persist]:
+        """One write of all that the news touches, and what must follow it."""
+        puts = tuple(rows) + self.table.records(tuple(news))
+        follow = tuple(then)
+        return [Persist(puts=puts, then=follow)] if puts or follow else []
+
+    def rewrite(self) -> list[Persist]:
+        """All rows, after a time in which writes failed."""
+        ids = list(self.table.jobs())
+        return [
+            write
+            for start in range(0, len(ids), REWRITE_JOBS)
+            for write in self.persist(
+                self.table.patch(job_id) for job_id in ids[start : start + REWRITE_JOBS]
+            )
+        ]
+
+    def drain(self) -> list[JobPatch]:
+        news, self._news = self._news, []
+        return news
+
+    def _kept(self, news: tuple[JobPatch, ...]) -> tuple[JobPatch, ...]:
+        self._news.extend(news)
+        assert len(self._news) <= NEWS_MAX, "news is drained after every event"
+        return news
+
+
+def frames(patches: Iterable[JobPatch]) -> Iterator[tuple[JobPatch, ...]]:
+    """Cut patches into messages that fit a frame; one patch too large for it is cut by tasks."""
+    frame: list[JobPatch] = []
+    frame_bytes = 0
+    for patch in patches:
+        for piece in _pieces(patch):
+            piece_bytes = patch_bytes(piece)
+            if frame and (
+                frame_bytes + piece_bytes > FRAME_BYTES_MAX or len(frame) >= PATCHES_MAX
+            ):
+                yield tuple(frame)
+                frame, frame_bytes = [], 0
+            frame.append(piece)
+            frame_bytes += piece_bytes
+    if frame:
+        yield tuple(frame)
+
+
+def patch_bytes(patch: JobPatch) -> int:
+    return len(_encode(patch))
+
+
+def _pieces(patch: JobPatch) -> Iterator[JobPatch]:
+    """Partial knowledge may be cut anywhere: the join puts it together again."""
+    if len(patch.tasks) <= 1 or (
+        len(patch.tasks) <= PATCH_TASKS_MAX and patch_bytes(patch) <= FRAME_BYTES_MAX
+    ):
+        yield patch
+        return
+    middle = len(patch.tasks) // 2
+    yield from _pieces(replace(patch, tasks=patch.tasks[:middle]))
+    yield from _pieces(
+        JobPatch(patch.job_id, cancelled_through=0, tasks=patch.tasks[middle:])
+    )
+
+
+def gathered(news: Iterable[JobPatch]) -> tuple[JobPatch, ...]:
+    """Patches of one job in one, in the order in which the jobs first appear."""
+    joined: dict[JobId, JobPatch] = {}
+    tasks: dict[JobId, list[TaskPatch]] = {}
+    for patch in news:
+        known = joined.get(patch.job_id, JobPatch(patch.job_id))
+        joined[patch.job_id] = JobPatch(
+            patch.job_id,
+            known.job if known.job is not None else patch.job,
+            max(known.cancelled_through, patch.cancelled_through),
+        )
+        tasks.setdefault(patch.job_id, []).extend(patch.tasks)
+    return tuple(
+        replace(patch, tasks=tuple(tasks[job_id])) for job_id, patch in joined.items()
+    )

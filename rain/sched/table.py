@@ -1,0 +1,412 @@
+"""The job table: what this node knows of all jobs. A join-semilattice.
+
+Roles. Every node holds a copy. Coordinators decide (`decide`), everybody merges what others
+know (`merge`), and both give the news: exactly what was not known here before, to be written
+down (`records`) and passed on. Copies that differ find out by digests: one of the whole table
+in every heartbeat, then one per job, then whole jobs as patches.
+
+Invariants. 1. `merge` is commutative, associative and idempotent, over patches whole or split,
+and merging the news of one copy into an equal one makes them equal again. 2. Two tables have
+the same digest exactly if they hold the same (64 bits: one chance in 10^19 to be wrong).
+3. Knowledge only grows; no cell ever goes down, so nothing that was decided is undone. 4. The
+rows of any prefix of the writes give a table that knows no more than this one.
+
+Peers' nonsense (a job whose id is not its hash, tasks it does not have, attempts of others) is
+dropped and counted in `dropped`; whether a patch is nonsense never depends on what came before
+it, or the order of merging would matter. So a task beyond the spec is dropped when the patch
+comes after the spec, and forgotten when it came before.
+
+A job may be known by its cells or its cancel before its spec arrives: such a job counts in
+digests and patches (so that the spec is fetched), and is no job yet for `job` and `jobs`.
+
+What it does not do: decide anything, forget jobs, know who holds copies.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Sequence
+
+from msgspec.msgpack import Encoder
+
+from rain.effects import Record
+from rain.model import AttemptId, End, Job, JobId, NodeId, Value
+from rain.sched.cells import UNDECIDED, cell_key, is_active, is_sound
+from rain.sched.identity import is_authentic
+from rain.sched.knowledge import DIGEST_BYTES, JobKnowledge, pack_tasks
+from rain.sched.messages import (
+    PATCH_TASKS_MAX,
+    PATCHES_MAX,
+    AttemptEnd,
+    Cell,
+    JobDigest,
+    JobPatch,
+    TaskPatch,
+)
+from rain.sched.records import CancelRow, JobRow, TableRecord, TaskRow
+
+JOBS_MAX = 50_000
+"""Jobs in one table; patches for more are dropped and counted."""
+UNKNOWN_JOBS_MAX = 1_000
+"""Of these, jobs whose spec is not known yet. One round of anti-entropy brings it."""
+
+_encode = Encoder().encode
+
+
+class _News:
+    """What one merge brought for one job."""
+
+    def __init__(self) -> None:
+        self.job = False
+        self.cancelled = False
+        self.cells: dict[int, None] = {}
+        self.ends: dict[int, dict[AttemptId, None]] = {}
+
+    def patches(self, known: JobKnowledge) -> list[JobPatch]:
+        if not (self.job or self.cancelled or self.cells or self.ends):
+            return []
+        rows = ((task, *self._row(known, task)) for task in sorted({**self.cells, **self.ends}))
+        tasks = pack_tasks(rows)
+        head = JobPatch(
+            known.job_id,
+            known.job if self.job else None,
+            known.cancelled_through if self.cancelled else 0,
+            tuple(tasks[:PATCH_TASKS_MAX]),
+        )
+        rest = range(PATCH_TASKS_MAX, len(tasks), PATCH_TASKS_MAX)
+        return [
+            head,
+            *(
+                JobPatch(known.job_id, tasks=tuple(tasks[first : first + PATCH_TASKS_MAX]))
+                for first in rest
+            ),
+        ]
+
+    def _row(self, known: JobKnowledge, task: int) -> tuple[Cell, tuple[AttemptEnd, ...]]:
+        fresh = self.ends.get(task, {})
+        ends = tuple(entry for entry in known.entries(task) if entry.attempt_id in fresh)
+        return known.cell(task) if task in self.cells else UNDECIDED, ends
+
+
+class Table:
+    """All jobs a node knows of. Reads are cheap; what is read out must not be changed."""
+
+    def __init__(self, recovered: Iterable[Record] = ()) -> None:
+        self.dropped: dict[str, int] = {}
+        self._known: dict[JobId, JobKnowledge] = {}
+        self._ids: list[JobId] = []
+        """All, sorted; `_job_ids` those whose spec is known."""
+        self._job_ids: list[JobId] = []
+        self._digest = 0
+        self._active: dict[NodeId, dict[AttemptId, None]] = {}
+        self._unchecked: dict[JobId, None] = {}
+        rows = [record for record in recovered if isinstance(record, TableRecord)]
+        # Specs first, so that rows without one are known for what they are.
+        self.merge(_patch_of(row) for row in rows if isinstance(row, JobRow))
+        self.merge(_patch_of(row) for row in rows if not isinstance(row, JobRow))
+
+    # --- What grows it ---------------------------------------------------------------------------
+
+    def merge(self, patches: Iterable[JobPatch]) -> tuple[JobPatch, ...]:
+        """The join. Returns the news: what of it was not known here; () if nothing was."""
+        news: dict[JobId, _News] = {}
+        for patch in patches:
+            known = self._admit(patch)
+            if known is not None:
+                before = known.digest
+                self._absorb(known, patch, news.setdefault(patch.job_id, _News()))
+                self._digest ^= before ^ known.digest
+                self._settle(known)
+        return tuple(
+            patch
+            for job_id, fresh in news.items()
+            if job_id in self._known
+            for patch in fresh.patches(self._known[job_id])
+        )
+
+    def decide(
+        self, job_id: JobId, task: int, cell: Cell, ends: Iterable[AttemptEnd] = ()
+    ) -> tuple[JobPatch, ...]:
+        """Merge one decision of this node. Returns the news."""
+        before = self.cell(job_id, task)
+        assert self.job(job_id) is not None, "only known jobs are decided on"
+        assert not before.success, "no later outcome changes a committed success"
+        assert cell_key(cell) > cell_key(before), f"a decision rises: {before} to {cell}"
+        decision = TaskPatch(task, task, cell, tuple(ends))
+        news = self.merge((JobPatch(job_id, tasks=(decision,)),))
+        assert self.cell(job_id, task) == cell, f"a decision is sound: {cell}"
+        return news
+
+    # --- What leaves it --------------------------------------------------------------------------
+
+    def records(self, news: Iterable[JobPatch]) -> tuple[Record, ...]:
+        """The rows to write for news of this table: each holds all that is known under its key."""
+        rows: dict[str, Record] = {}
+        for patch in news:
+            known = self._known[patch.job_id]
+            fresh: list[Record] = []
+            if patch.job is not None:
+                fresh.append(JobRow(patch.job))
+            if patch.cancelled_through:
+                fresh.append(CancelRow(patch.job_id, known.cancelled_through))
+            for part in patch.tasks:
+                fresh.extend(
+                    TaskRow(patch.job_id, task, known.cell(task), known.entries(task))
+                    for task in range(part.first, part.last + 1)
+                )
+            rows.update((row.key(), row) for row in fresh)
+        return tuple(rows.values())
+
+    def digest(self) -> bytes:
+        """Of the whole table; equal tables, and no others, have equal digests."""
+        return self._digest.to_bytes(DIGEST_BYTES, "big")
+
+    def job_digest(self, job_id: JobId) -> bytes:
+        """Zeros for a job nothing is known of."""
+        known = self._known.get(job_id)
+        return (known.digest if known is not None else 0).to_bytes(DIGEST_BYTES, "big")
+
+    def digests(self, first: JobId, limit: int) -> tuple[JobDigest, ...]:
+        """Of up to `limit` jobs from `first` on, sorted; those without a spec included."""
+        start = bisect_left(self._ids, first)
+        ids = self._ids[start : start + limit]
+        return tuple(JobDigest(job_id, self.job_digest(job_id)) for job_id in ids)
+
+    def patch(self, job_id: JobId) -> JobPatch:
+        """All that is known of a job. For the wire use `patches_for`: this may be too large."""
+        known = self._known.get(job_id)
+        return known.patch() if known is not None else JobPatch(job_id)
+
+    def patches_for(self, ids: Iterable[JobId], bytes_max: int) -> tuple[tuple[JobPatch, ...], ...]:
+        """All that is known of these jobs, in batches that each fit into one message."""
+        batches = _Batches(bytes_max)
+        for job_id in ids:
+            if job_id in self._known:
+                batches.add(self.patch(job_id))
+        return batches.close()
+
+    # --- What it tells ---------------------------------------------------------------------------
+
+    def job(self, job_id: JobId) -> Job | None:
+        known = self._known.get(job_id)
+        return known.job if known is not None else None
+
+    def jobs(self) -> tuple[JobId, ...]:
+        """Jobs whose spec is known, sorted."""
+        return tuple(self._job_ids)
+
+    def cell(self, job_id: JobId, task: int) -> Cell:
+        known = self._known.get(job_id)
+        return known.cell(task) if known is not None else UNDECIDED
+
+    def ends(self, job_id: JobId, task: int) -> dict[AttemptId, End]:
+        known = self._known.get(job_id)
+        return known.ends(task) if known is not None else {}
+
+    def failures(self, job_id: JobId, task: int) -> int:
+        """Attempts that failed by the task's own doing, over all generations."""
+        known = self._known.get(job_id)
+        return known.failures(task) if known is not None else 0
+
+    def cancelled(self, job_id: JobId) -> bool:
+        """Is the newest generation of this job cancelled?"""
+        known = self._known.get(job_id)
+        return known is not None and known.generation() <= known.cancelled_through
+
+    def generation(self, job_id: JobId) -> int:
+        """The newest that any task is in: what a cancel goes through."""
+        known = self._known.get(job_id)
+        return known.generation() if known is not None else UNDECIDED.generation
+
+    def is_task_over(self, job_id: JobId, task: int) -> bool:
+        """Succeeded, final, or cancelled: nothing more will be started for it."""
+        known = self._known.get(job_id)
+        return known is not None and known.is_over(task)
+
+    def is_job_over(self, job_id: JobId) -> bool:
+        known = self._known.get(job_id)
+        return known is not None and known.job is not None and not known.open_count
+
+    def open_tasks(self, job_id: JobId) -> list[int]:
+        """Tasks that are not over, sorted; none of a job whose spec is unknown."""
+        known = self._known.get(job_id)
+        return known.open_tasks() if known is not None else []
+
+    def decided_tasks(self, job_id: JobId) -> list[int]:
+        """Tasks with a cell or ends of their own, sorted; all others are pending."""
+        known = self._known.get(job_id)
+        return known.tasks() if known is not None else []
+
+    def attempts_on(self, node_id: NodeId) -> tuple[AttemptId, ...]:
+        """Placed, starting or running there by the cells, sorted; of cancelled jobs too."""
+        return tuple(sorted(self._active.get(node_id, {})))
+
+    def check(self) -> None:
+        """Assert every invariant, in the jobs that changed since the last check."""
+        assert self._ids == sorted(self._known)
+        assert self._job_ids == [i for i in self._ids if self._known[i].job is not None]
+        assert len(self._ids) <= JOBS_MAX
+        assert len(self._ids) - len(self._job_ids) <= UNKNOWN_JOBS_MAX
+        digest = 0
+        for known in self._known.values():
+            digest ^= known.digest
+        assert digest == self._digest, "the digest is the XOR of those of the jobs"
+        for job_id in self._unchecked:
+            known = self._known[job_id]
+            known.check()
+            for cell in known.cells.values():
+                if is_active(cell) and cell.attempt_id is not None:
+                    assert cell.attempt_id in self._active[cell.attempt_id.node_id]
+        for attempts in self._active.values():
+            for attempt_id in attempts:
+                assert self.cell(attempt_id.job_id, attempt_id.task).attempt_id == attempt_id
+        self._unchecked.clear()
+
+    # --- Inside ----------------------------------------------------------------------------------
+
+    def _drop(self, reason: str, count: int = 1) -> None:
+        self.dropped[reason] = self.dropped.get(reason, 0) + count
+
+    def _admit(self, patch: JobPatch) -> JobKnowledge | None:
+        """Where this patch goes; None for nonsense and for what finds no room."""
+        job_id = patch.job_id
+        known = self._known.get(job_id)
+        job = patch.job
+        is_new = job is not None and (known is None or job != known.job)
+        if job is not None and is_new and (job.job_id != job_id or not is_authentic(job)):
+            self._drop("job_not_authentic")
+            return None
+        if known is not None:
+            return known
+        if len(self._ids) >= JOBS_MAX:
+            self._drop("jobs_max")
+            return None
+        if job is None and len(self._ids) - len(self._job_ids) >= UNKNOWN_JOBS_MAX:
+            self._drop("unknown_jobs_max")
+            return None
+        return JobKnowledge(job_id)
+
+    def _absorb(self, known: JobKnowledge, patch: JobPatch, news: _News) -> None:
+        if patch.job is not None and known.job is None:
+            forgotten = known.learn_job(patch.job)
+            news.job = True
+            for task, cell in forgotten:
+                self._reindex(cell, UNDECIDED)
+                news.cells.pop(task, None)
+                news.ends.pop(task, None)
+                self._drop("task_beyond_spec")
+        if known.learn_cancel(patch.cancelled_through):
+            news.cancelled = True
+        for part in patch.tasks:
+            self._absorb_tasks(known, part, news)
+
+    def _absorb_tasks(self, known: JobKnowledge, part: TaskPatch, news: _News) -> None:
+        first, last, cell = part.first, part.last, part.cell
+        if first > last or not is_sound(cell, known.job_id, first, last):
+            self._drop("cell_not_sound")
+            return
+        if part.ends and (
+            first != last
+            or any(
+                (e.attempt_id.job_id, e.attempt_id.task) != (known.job_id, first) for e in part.ends
+            )
+        ):
+            self._drop("end_not_sound")
+            return
+        if known.job is not None and last >= known.job.spec.tasks:
+            self._drop("task_beyond_spec")
+            last = known.job.spec.tasks - 1
+        for task in range(first, last + 1):
+            before = known.cell(task)
+            if known.learn_cell(task, cell):
+                self._reindex(before, known.cell(task))
+                news.cells[task] = None
+            if part.ends:
+                fresh = known.learn_ends(task, part.ends)
+                if fresh:
+                    news.ends.setdefault(task, {}).update(dict.fromkeys(fresh))
+
+    def _settle(self, known: JobKnowledge) -> None:
+        """Keep the sorted lists in step; a patch that brought nothing leaves no trace."""
+        job_id = known.job_id
+        if known.is_empty():
+            return
+        self._unchecked[job_id] = None
+        if job_id not in self._known:
+            self._known[job_id] = known
+            insort(self._ids, job_id)
+        index = bisect_left(self._job_ids, job_id)
+        is_listed = self._job_ids[index : index + 1] == [job_id]
+        if known.job is not None and not is_listed:
+            self._job_ids.insert(index, job_id)
+
+    def _reindex(self, before: Cell, after: Cell) -> None:
+        if is_active(before) and before.attempt_id is not None:
+            there = self._active[before.attempt_id.node_id]
+            del there[before.attempt_id]
+            if not there:
+                del self._active[before.attempt_id.node_id]
+        if is_active(after) and after.attempt_id is not None:
+            self._active.setdefault(after.attempt_id.node_id, {})[after.attempt_id] = None
+
+
+class _Batches:
+    """Cuts patches so that each batch holds at most so many bytes and PATCHES_MAX patches."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._done: list[tuple[JobPatch, ...]] = []
+        self._batch: list[JobPatch] = []
+        self._bytes = 0
+
+    def add(self, patch: JobPatch) -> None:
+        head = JobPatch(patch.job_id, patch.job, patch.cancelled_through)
+        room = self._open(head)
+        tasks: list[TaskPatch] = []
+        for part in patch.tasks:
+            size = _size(part)
+            if size > room or len(tasks) == PATCH_TASKS_MAX:
+                self._put(head, tasks)
+                head, tasks = JobPatch(patch.job_id), []
+                self._flush()
+                room = self._open(head)
+            room -= size
+            self._bytes += size
+            tasks.append(part)
+        self._put(head, tasks)
+
+    def close(self) -> tuple[tuple[JobPatch, ...], ...]:
+        self._flush()
+        return tuple(self._done)
+
+    def _open(self, head: JobPatch) -> int:
+        size = _size(head)
+        if self._bytes + size > self._bytes_max or len(self._batch) == PATCHES_MAX:
+            self._flush()
+        self._bytes += size
+        return self._bytes_max - self._bytes
+
+    def _put(self, head: JobPatch, tasks: Sequence[TaskPatch]) -> None:
+        if tasks or head.job is not None or head.cancelled_through:
+            self._batch.append(
+                JobPatch(head.job_id, head.job, head.cancelled_through, tuple(tasks))
+            )
+
+    def _flush(self) -> None:
+        if self._batch:
+            self._done.append(tuple(self._batch))
+        self._batch = []
+        self._bytes = 0
+
+
+def _size(value: Value) -> int:
+    return len(_encode(value)) + 8  # the codec may spend a few bytes more on lengths
+
+
+def _patch_of(row: TableRecord) -> JobPatch:
+    match row:
+        case JobRow():
+            return JobPatch(row.job.job_id, row.job)
+        case CancelRow():
+            return JobPatch(row.job_id, cancelled_through=row.cancelled_through)
+        case TaskRow():
+            task = TaskPatch(row.task, row.task, row.cell, row.ends)
+            return JobPatch(row.job_id, tasks=(task,))

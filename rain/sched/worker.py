@@ -1,0 +1,543 @@
+"""The worker: carries out the orders of the coordinator it follows, and owes it every outcome.
+
+Roles and messages. The coordinator sends Assign and Stop; the worker answers with Report, and an
+InventoryRequest with Inventory. What ended is reported again every second, and at once to every
+new reign, until ReportAck says that it is safe on other disks; only then is it forgotten.
+
+Fencing (J2). An order counts only if it carries the epoch this node follows, comes from that
+epoch's node, quotes a heartbeat at most BEATS_BEHIND_MAX behind the newest, and a heartbeat was
+heard within `silence_ms`: orders wait in TCP buffers, and an old one must not start anything.
+Anything else is dropped and counted; who still means it sends it again.
+
+An attempt moves STARTING (accepted) -> RUNNING -> ENDED and never back (J1). It is on disk before its container is started, so a container that the disk does not know
+is an orphan, and an attempt without a container never ran. After a restart of the agent nothing
+is vouched for until the executor has listed its containers (E11).
+
+Ends. A stop that was ordered makes CANCELLED of whatever exit follows; the time limit makes
+TIMEOUT; then out of memory; then the exit code. The time limit counts from the start as seen by
+this agent: one that restarts grants the full time again, since no clock spans both lives.
+
+Room (J3). What runs here by orders never needs more than the capacity; what does not fit is
+REFUSED, which is no failure. A refusal is remembered like any other end, so that an order that
+comes twice is answered the same twice.
+
+What it does not do: retry (another attempt is a decision of the coordinator), stop anything that
+it merely does not know, keep logs.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rain.effects import (
+    ContainerExited,
+    ContainerFailed,
+    ContainerFound,
+    ContainersListed,
+    ContainerStarted,
+    Effect,
+    Output,
+    Persist,
+    Post,
+    RemoveContainer,
+    StartContainer,
+    StopContainer,
+)
+from rain.model import (
+    REASON_CHARS_MAX,
+    AttemptId,
+    End,
+    EndState,
+    Epoch,
+    Facts,
+    Identity,
+    Job,
+    NodeId,
+    Resources,
+    Stage,
+    Value,
+)
+from rain.sched.identity import attempt_key
+from rain.sched.ledger import Ledger
+from rain.sched.messages import (
+    ORDERS_MAX,
+    Assign,
+    AttemptReport,
+    Inventory,
+    InventoryRequest,
+    JobPatch,
+    Report,
+    ReportAck,
+    Stop,
+)
+from rain.sched.records import AttemptRow
+
+BEATS_BEHIND_MAX = 12
+ATTEMPTS_MAX = 10_000
+"""Kept here, ended and not yet acknowledged ones included; beyond it orders are refused."""
+EXIT_TIMEOUT = 124
+EXIT_KILLED = 137
+
+
+class WorkerConfig(Value, frozen=True):
+    silence_ms: int = 400
+    """An order that comes so long after the last heartbeat is not carried out."""
+    report_interval_ms: int = 1_000
+    stop_grace_ms: int = 10_000
+    stop_again_ms: int = 15_000
+    """A container that outlived its stop by so much is told again."""
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One attempt on this node, from acceptance until its end is acknowledged."""
+
+    attempt_id: AttemptId
+    job: Job | None
+    stage: Stage = Stage.STARTING
+    end: End | None = None
+    started_ms: int = 0
+    is_old: bool = False
+    """Accepted in an earlier life of the agent."""
+    is_recovered: bool = False
+    """Old, and the executor has not said yet what became of it."""
+    is_stopping: bool = False
+    is_timed_out: bool = False
+    deadline_ms: int | None = None
+    """Of its time limit; once it is stopping: when to tell it again."""
+    reported_ms: int = 0
+    has_container: bool = True
+
+    def need(self) -> Resources:
+        if self.stage is Stage.ENDED or self.job is None:
+            return Resources()
+        return self.job.spec.need
+
+    def row(self) -> AttemptRow:
+        return AttemptRow(self.attempt_id, self.stage, self.end, self.is_stopping)
+
+    def report(self, now_ms: int) -> AttemptReport:
+        running_ms = now_ms - self.started_ms if self.stage is Stage.RUNNING else 0
+        return AttemptReport(self.attempt_id, self.stage, running_ms, self.end)
+
+
+class Worker:
+    """The attempts of one node."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        facts: Facts,
+        config: WorkerConfig,
+        ledger: Ledger,
+        recovered: Iterable[AttemptRow],
+    ) -> None:
+        self.dropped: dict[str, int] = {}
+        self._node_id = identity.node_id
+        self._facts = facts
+        self._config = config
+        self._ledger = ledger
+        self._epoch: Epoch | None = None
+        self._is_mine = False
+        self._beat = 0
+        self._heard_ms = 0
+        self._is_going = False
+        self._attempts: dict[AttemptId, _Attempt] = {}
+        self._capacity_max = facts.capacity
+        for row in recovered:
+            self._attempts[row.attempt_id] = _Attempt(
+                row.attempt_id,
+                ledger.table.job(row.attempt_id.job_id),
+                row.stage,
+                row.end,
+                is_old=True,
+                is_recovered=row.stage is not Stage.ENDED,
+                is_stopping=row.is_stopping,
+            )
+
+    # --- What the agent may look at --------------------------------------------------------------
+
+    def active_attempts(self) -> tuple[AttemptId, ...]:
+        """Accepted and not ended, sorted."""
+        return tuple(sorted(a.attempt_id for a in self._active()))
+
+    def is_ready(self) -> bool:
+        """Is it known what runs here? Not before the executor has listed what an earlier life left.
+
+        A node that owed nothing when it started has nothing to find out.
+        """
+        return not any(attempt.is_recovered for attempt in self._attempts.values())
+
+    # --- Who coordinates -------------------------------------------------------------------------
+
+    def follow(self, epoch: Epoch | None, is_mine: bool, now_ms: int) -> list[Output]:
+        """This reign is followed from now on: tell it at once what it may not know."""
+        self._epoch = epoch
+        self._is_mine = is_mine
+        self._beat = 0
+        self._heard_ms = now_ms
+        return [*self._post_reports(self._ended(), now_ms)]
+
+    def heard(self, epoch: Epoch, beat: int, now_ms: int) -> None:
+        if epoch == self._epoch:
+            self._beat = max(self._beat, beat)
+            self._heard_ms = now_ms
+
+    def offer(self, facts: Facts) -> None:
+        """What this node offers changed; what runs goes on."""
+        self._facts = facts
+        self._capacity_max = Resources(
+            max(self._capacity_max.cpus_milli, facts.capacity.cpus_milli),
+            max(self._capacity_max.memory_bytes, facts.capacity.memory_bytes),
+        )
+
+    # --- Orders ----------------------------------------------------------------------------------
+
+    def on_assign(self, sender: NodeId, order: Assign, now_ms: int) -> list[Output]:
+        refused = self._is_not_to_be_obeyed(sender, order.epoch, order.beat, now_ms)
+        if refused:
+            return self._drop(refused)
+        if not all(self._is_meant(attempt_id, order.job) for attempt_id in order.attempts):
+            return self._drop("order_not_sound")
+        news = self._ledger.merge((JobPatch(order.job.job_id, order.job),))
+        if self._ledger.table.job(order.job.job_id) != order.job:
+            return self._drop("order_not_sound")
+        known = [self._attempts[a] for a in order.attempts if a in self._attempts]
+        fresh: list[_Attempt] = []
+        for attempt_id in dict.fromkeys(order.attempts):
+            if attempt_id not in self._attempts:
+                fresh.append(self._accept_or_refuse(attempt_id, order.job, now_ms))
+        accepted = [attempt for attempt in fresh if attempt.stage is not Stage.ENDED]
+        then: list[Effect] = [StartContainer(a.attempt_id, order.job) for a in accepted]
+        write = self._ledger.persist(
+            news,
+            then + self._post_reports(accepted, now_ms),
+            [attempt.row() for attempt in accepted],
+        )
+        told = known + [attempt for attempt in fresh if attempt.stage is Stage.ENDED]
+        return [*write, *self._post_reports(told, now_ms)]
+
+    def on_stop(self, sender: NodeId, order: Stop, now_ms: int) -> list[Output]:
+        refused = self._is_not_to_be_obeyed(sender, order.epoch, order.beat, now_ms)
+        if refused:
+            return self._drop(refused)
+        outputs: list[Output] = []
+        told: list[_Attempt] = []
+        for attempt_id in dict.fromkeys(order.attempts):
+            attempt = self._attempts.get(attempt_id)
+            if attempt is None and attempt_id.node_id == self._node_id:
+                # Its Assign was lost on the way: say so once and for all, should it still come.
+                end = End(EndState.CANCELLED, reason="it had not been started here")
+                told.append(self._refuse(attempt_id, None, end))
+            elif attempt is not None and attempt.stage is Stage.ENDED:
+                told.append(attempt)
+            elif attempt is not None and not attempt.is_stopping:
+                outputs += self._stop(attempt, now_ms)
+        return [*outputs, *self._post_reports(told, now_ms)]
+
+    def on_report_ack(self, sender: NodeId, ack: ReportAck) -> list[Output]:
+        if ack.epoch != self._epoch or sender != ack.epoch.node_id:
+            return self._drop("ack_of_another_reign")
+        deletes: list[str] = []
+        removals: list[RemoveContainer] = []
+        for attempt_id in ack.attempts:
+            attempt = self._attempts.get(attempt_id)
+            if attempt is None or attempt.stage is not Stage.ENDED:
+                continue
+            del self._attempts[attempt_id]
+            deletes.append(attempt.row().key())
+            if attempt.has_container:
+                removals.append(RemoveContainer(attempt_key(attempt_id)))
+        if not deletes:
+            return []
+        return [Persist(deletes=tuple(deletes), then=tuple(removals))]
+
+    def on_inventory_request(
+        self, sender: NodeId, request: InventoryRequest, now_ms: int
+    ) -> list[Output]:
+        if request.epoch != self._epoch or sender != request.epoch.node_id:
+            return self._drop("inventory_of_another_reign")
+        if not self.is_ready():
+            return [Post(sender, Inventory(request.epoch, request.round, ready=False))]
+        reports = tuple(a.report(now_ms) for _, a in sorted(self._attempts.items()))
+        return [Post(sender, Inventory(request.epoch, request.round, True, reports))]
+
+    # --- What the executor says ------------------------------------------------------------------
+
+    def on_started(self, event: ContainerStarted, now_ms: int) -> list[Output]:
+        attempt = self._attempts.get(event.attempt_id)
+        if attempt is None:
+            return [RemoveContainer(attempt_key(event.attempt_id))]
+        if attempt.stage is Stage.ENDED:
+            return [StopContainer(event.attempt_id, 0)]
+        if attempt.stage is Stage.RUNNING:
+            return []
+        self._run(attempt, now_ms)
+        outputs = self._tell(attempt, now_ms)
+        if attempt.is_stopping:
+            outputs.append(StopContainer(attempt.attempt_id, self._config.stop_grace_ms))
+        return outputs
+
+    def on_exited(self, event: ContainerExited, now_ms: int) -> list[Output]:
+        attempt = self._attempts.get(event.attempt_id)
+        if attempt is None:
+            return [RemoveContainer(attempt_key(event.attempt_id))]
+        if attempt.stage is Stage.ENDED:
+            return []
+        end = _end_of(
+            attempt,
+            event.exit_code,
+            event.out_of_memory,
+            event.started_unix_ms,
+            event.ended_unix_ms,
+        )
+        return self._finish(attempt, end, now_ms)
+
+    def on_failed(self, event: ContainerFailed, now_ms: int) -> list[Output]:
+        attempt = self._attempts.get(event.attempt_id)
+        if attempt is None or attempt.stage is Stage.ENDED:
+            return []
+        reason = event.reason[:REASON_CHARS_MAX]
+        if attempt.is_stopping:
+            end = End(EndState.CANCELLED, _code(event.exit_code), reason)
+        elif event.refused:
+            end = End(EndState.REFUSED, reason=reason)
+        else:
+            end = End(EndState.FAILED, _code(event.exit_code), reason)
+        return self._finish(attempt, end, now_ms)
+
+    def on_listed(self, event: ContainersListed, now_ms: int) -> list[Output]:
+        """Adopt what is known, conclude about what is gone, remove what nobody knows."""
+        found = {container.attempt_key: container for container in event.found}
+        outputs: list[Output] = []
+        for attempt_id, attempt in sorted(self._attempts.items()):
+            container = found.pop(attempt_key(attempt_id), None)
+            if container is None:
+                if attempt.is_recovered:
+                    outputs += self._miss(attempt, now_ms)
+            elif attempt.stage is Stage.ENDED:
+                if container.exit_code is None:
+                    outputs.append(StopContainer(attempt_id, 0))
+            else:
+                outputs += self._adopt(attempt, container, now_ms)
+        return outputs + [RemoveContainer(key) for key in sorted(found)]
+
+    # --- Time, disk, goodbye ---------------------------------------------------------------------
+
+    def on_deadline(self, now_ms: int) -> list[Output]:
+        outputs: list[Output] = []
+        for attempt in self._active():
+            if attempt.deadline_ms is None or now_ms < attempt.deadline_ms:
+                continue
+            if not attempt.is_stopping:
+                attempt.is_timed_out = True
+            attempt.deadline_ms = now_ms + self._config.stop_again_ms
+            outputs.append(StopContainer(attempt.attempt_id, self._config.stop_grace_ms))
+        due = [a for a in self._ended() if now_ms >= a.reported_ms + self._interval_ms()]
+        return [*outputs, *self._post_reports(due, now_ms)]
+
+    def next_deadline_ms(self) -> int | None:
+        deadlines = [a.deadline_ms for a in self._active() if a.deadline_ms is not None]
+        if self._epoch is not None:
+            deadlines += [a.reported_ms + self._interval_ms() for a in self._ended()]
+        return min(deadlines, default=None)
+
+    def on_disk_failed(self, now_ms: int) -> list[Output]:
+        """What was being written down when the write failed was never started."""
+        refused: list[_Attempt] = []
+        for attempt in self._active():
+            if attempt.stage is Stage.STARTING and not attempt.is_old:
+                attempt.stage = Stage.ENDED
+                attempt.end = End(EndState.REFUSED, reason="disk full")
+                attempt.deadline_ms = None
+                refused.append(attempt)
+        return [*self._post_reports(refused, now_ms)]
+
+    def rows(self) -> tuple[AttemptRow, ...]:
+        """All that must be on disk: written anew when the disk works again."""
+        return tuple(a.row() for _, a in sorted(self._attempts.items()) if a.has_container)
+
+    def on_stop_requested(self, now_ms: int) -> list[Output]:
+        """This node goes: end what runs, forget it here, tell the coordinator if it can be told."""
+        if self._is_going:
+            return []
+        self._is_going = True
+        going = self._active()
+        stops = [StopContainer(a.attempt_id, self._config.stop_grace_ms) for a in going]
+        deletes = tuple(attempt.row().key() for attempt in going)
+        for attempt in going:
+            attempt.stage = Stage.ENDED
+            attempt.end = End(EndState.LOST, reason="node went down")
+        told = self._post_reports(going, now_ms)
+        for attempt in going:
+            del self._attempts[attempt.attempt_id]
+        return [*stops, Persist(deletes=deletes), *told] if going else []
+
+    def check(self) -> None:
+        used = Resources()
+        for attempt_id, attempt in self._attempts.items():
+            assert attempt_id.node_id == self._node_id, "a worker keeps its own attempts"
+            assert (attempt.end is None) == (attempt.stage is not Stage.ENDED), "J1: ended once"
+            if not attempt.is_old:
+                used = used.plus(attempt.need())
+        assert len(self._attempts) <= ATTEMPTS_MAX
+        assert self._capacity_max.covers(used), "J3: what was accepted here fits"
+
+    # --- Inside ----------------------------------------------------------------------------------
+
+    def _drop(self, reason: str) -> list[Output]:
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+        return []
+
+    def _interval_ms(self) -> int:
+        return self._config.report_interval_ms
+
+    def _active(self) -> list[_Attempt]:
+        return [a for _, a in sorted(self._attempts.items()) if a.stage is not Stage.ENDED]
+
+    def _ended(self) -> list[_Attempt]:
+        return [a for _, a in sorted(self._attempts.items()) if a.stage is Stage.ENDED]
+
+    def _is_not_to_be_obeyed(self, sender: NodeId, epoch: Epoch, beat: int, now_ms: int) -> str:
+        """Why an order is not carried out; empty: it is."""
+        if epoch != self._epoch:
+            return "order_of_another_reign"
+        if sender != epoch.node_id:
+            return "order_not_by_the_coordinator"
+        if self._is_mine:
+            return ""
+        if now_ms - self._heard_ms > self._config.silence_ms:
+            return "order_after_silence"
+        if self._beat - beat > BEATS_BEHIND_MAX:
+            return "order_too_old"
+        return ""
+
+    def _is_meant(self, attempt_id: AttemptId, job: Job) -> bool:
+        return attempt_id.node_id == self._node_id and attempt_id.job_id == job.job_id
+
+    def _accept_or_refuse(self, attempt_id: AttemptId, job: Job, now_ms: int) -> _Attempt:
+        refusal = self._refusal(job)
+        if refusal:
+            return self._refuse(attempt_id, job, End(EndState.REFUSED, reason=refusal))
+        attempt = _Attempt(attempt_id, job)
+        self._attempts[attempt_id] = attempt
+        return attempt
+
+    def _refusal(self, job: Job) -> str:
+        if self._is_going:
+            return "node is going down"
+        if not self._facts.works:
+            return "node takes no work"
+        if job.spec.executor not in self._facts.executors:
+            return f"no executor {job.spec.executor}"
+        if self._ledger.is_disk_failed:
+            return "disk full"
+        free = self._facts.capacity
+        for attempt in self._attempts.values():
+            free = free.minus(attempt.need())
+        if not free.covers(job.spec.need) or len(self._attempts) >= ATTEMPTS_MAX:
+            return "no room"
+        return ""
+
+    def _refuse(self, attempt_id: AttemptId, job: Job | None, end: End) -> _Attempt:
+        """Say no, and remember it in memory only: nothing is at stake if it is forgotten."""
+        attempt = _Attempt(attempt_id, job, Stage.ENDED, end, has_container=False)
+        if len(self._attempts) < ATTEMPTS_MAX:
+            self._attempts[attempt_id] = attempt
+        return attempt
+
+    def _run(self, attempt: _Attempt, now_ms: int) -> None:
+        attempt.stage = Stage.RUNNING
+        attempt.started_ms = now_ms
+        attempt.is_recovered = False
+        timeout_ms = attempt.job.spec.timeout_ms if attempt.job is not None else 0
+        if attempt.is_stopping:
+            attempt.deadline_ms = now_ms + self._config.stop_again_ms
+        elif timeout_ms:
+            attempt.deadline_ms = now_ms + timeout_ms
+
+    def _stop(self, attempt: _Attempt, now_ms: int) -> list[Output]:
+        attempt.is_stopping = True
+        attempt.deadline_ms = now_ms + self._config.stop_again_ms
+        stop = StopContainer(attempt.attempt_id, self._config.stop_grace_ms)
+        return [Persist((attempt.row(),)), stop]
+
+    def _adopt(
+        self, attempt: _Attempt, container: ContainerFound, now_ms: int
+    ) -> list[Output]:
+        if container.exit_code is not None:
+            attempt.is_recovered = False
+            end = _end_of(
+                attempt,
+                container.exit_code,
+                container.out_of_memory,
+                container.started_unix_ms,
+                container.ended_unix_ms,
+            )
+            return self._finish(attempt, end, now_ms)
+        if not attempt.is_recovered:
+            return []
+        self._run(attempt, now_ms)
+        outputs = self._tell(attempt, now_ms)
+        if attempt.is_stopping:
+            outputs.append(StopContainer(attempt.attempt_id, self._config.stop_grace_ms))
+        return outputs
+
+    def _miss(self, attempt: _Attempt, now_ms: int) -> list[Output]:
+        """On disk, but no container: it never started, or was removed behind our back."""
+        if attempt.is_stopping:
+            end = End(EndState.CANCELLED)
+        elif attempt.stage is not Stage.RUNNING:
+            end = End(EndState.LOST, reason="the agent restarted before it could start")
+        else:
+            end = End(EndState.LOST, reason="its container is gone")
+        return self._finish(attempt, end, now_ms)
+
+    def _finish(self, attempt: _Attempt, end: End, now_ms: int) -> list[Output]:
+        assert attempt.end is None, "J1: an ended attempt never changes"
+        attempt.stage = Stage.ENDED
+        attempt.end = end
+        attempt.deadline_ms = None
+        attempt.is_recovered = False
+        return self._tell(attempt, now_ms)
+
+    def _tell(self, attempt: _Attempt, now_ms: int) -> list[Output]:
+        """Write it down, then report it. Should the write fail, it is reported by and by."""
+        attempt.reported_ms = now_ms
+        then: tuple[Post, ...] = ()
+        if self._epoch is not None:
+            report = Report(self._epoch, (attempt.report(now_ms),))
+            then = (Post(self._epoch.node_id, report),)
+        return [Persist((attempt.row(),), then=then)]
+
+    def _post_reports(self, attempts: Sequence[_Attempt], now_ms: int) -> list[Effect]:
+        if self._epoch is None:
+            return []
+        posts: list[Effect] = []
+        for start in range(0, len(attempts), ORDERS_MAX):
+            batch = attempts[start : start + ORDERS_MAX]
+            for attempt in batch:
+                attempt.reported_ms = now_ms
+            reports = tuple(attempt.report(now_ms) for attempt in batch)
+            posts.append(Post(self._epoch.node_id, Report(self._epoch, reports)))
+        return posts
+
+
+def _end_of(
+    attempt: _Attempt, exit_code: int, out_of_memory: bool, started_unix_ms: int, ended_unix_ms: int
+) -> End:
+    if attempt.is_stopping:
+        state, code = EndState.CANCELLED, _code(exit_code)
+    elif attempt.is_timed_out:
+        state, code = EndState.TIMEOUT, EXIT_TIMEOUT
+    elif out_of_memory:
+        state, code = EndState.OUT_OF_MEMORY, EXIT_KILLED
+    elif exit_code == 0:
+        state, code = EndState.SUCCEEDED, 0
+    else:
+        state, code = EndState.FAILED, _code(exit_code)
+    return End(state, code, "", started_unix_ms, ended_unix_ms)
+
+
+def _code(exit_code: int) -> int:
+    """Whatever an engine says, as an exit code: -1 where it is none."""
+    return exit_code if -1 <= exit_code <= 255 else -1

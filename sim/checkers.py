@@ -1,0 +1,297 @@
+"""The laws that hold at every moment, seen from outside: what is sent, started, written, answered.
+
+S1  one coordinator to an epoch, one epoch to a number of one node, and none announced that is not
+    on its owner's disk
+S2  the epoch that a node follows never falls, whatever crashes in between
+S5  a worker starts only what the reign ordered that it followed, with a fresh heartbeat
+S8  an acknowledgement names no more copies than there are on disks
+S9  an outcome is acknowledged when it is on disks; a committed success stays, or gives way to the
+    success of a newer reign
+S10 what one reign placed on a node never exceeds it
+S11 a running container is stopped by a decision, never by ignorance
+S13 the pool does not flood its network
+"""
+
+from collections.abc import Iterator, Sequence
+
+from rain.effects import Answer, Message, StartContainer
+from rain.election.messages import Heartbeat
+from rain.mesh import codec
+from rain.model import AttemptId, Epoch, JobId, NodeId, Resources
+from rain.sched.cells import is_active
+from rain.sched.identity import attempt_key
+from rain.sched.messages import Assign, Cell, Report, ReportAck
+from rain.sched.records import CancelRow, TaskRow
+from rain.sched.table import Table
+
+from .host import Host
+from .network import Network
+from .trace import Trace
+from .workload import Workload
+from .world import Violation, World
+
+REPLICAS = 3
+BEATS_OLD_MAX = 12
+HEARTBEAT_OLD_MS = 400
+QUIET_US = 8_000_000
+"""A host that nothing happened to for so long is known to everybody who coordinates."""
+SWEEP_US = 500_000
+PACKETS_PER_SECOND_MAX = 400
+"""Of one node, over ten seconds, whatever happens around it."""
+TRAFFIC_US = 10_000_000
+
+
+class Laws:
+    """Looks on; raises Violation. One of these watches all hosts of a run."""
+
+    def __init__(self, world: World, network: Network, workload: Workload, trace: Trace) -> None:
+        self.epochs: dict[Epoch, int] = {}
+        """Every reign that was announced, and by which host."""
+        self.committed: set[tuple[JobId, int]] = set()
+        """Tasks whose success was acknowledged to its worker."""
+        self.settled_ends: dict[AttemptId, bool] = {}
+        """Acknowledged outcomes: was it a success?"""
+        self._world = world
+        self._network = network
+        self._workload = workload
+        self._trace = trace
+        self._hosts: Sequence[Host] = ()
+        self._by_id: dict[NodeId, Host] = {}
+        self._numbers: dict[tuple[int, int], Epoch] = {}
+        self._followed: dict[int, Epoch] = {}
+        self._beats: dict[int, tuple[Epoch, int, int]] = {}
+        self._orders: dict[tuple[int, str], str] = {}
+        self._successes: dict[tuple[int, int, JobId, int], Cell] = {}
+        self._packets = 0
+
+    def connect(self, hosts: Sequence[Host]) -> None:
+        self._hosts = hosts
+        self._by_id = {host.node_id: host for host in hosts}
+        self._world.after(SWEEP_US, self._sweep)
+        self._world.after(TRAFFIC_US, self._count_traffic)
+
+    # --- what is said --------------------------------------------------------------------------
+
+    def sent(self, host: Host, message: Message) -> None:
+        if isinstance(message, Heartbeat):
+            if message.epoch not in self.epochs:
+                self._announced(host, message.epoch)
+        elif isinstance(message, ReportAck):
+            for attempt_id in message.attempts:
+                self._outcome_acknowledged(host, attempt_id)
+
+    def received(self, host: Host, sender: NodeId, message: Message) -> None:
+        if isinstance(message, Heartbeat):
+            reign, newest, _ = self._beats.get(host.index, (None, 0, 0))
+            if message.epoch != reign or message.beat > newest:
+                self._beats[host.index] = (message.epoch, message.beat, host.local_ms())
+        elif isinstance(message, Assign):
+            fault = self._fault_of(host, sender, message)
+            for attempt_id in message.attempts:
+                key = (host.index, attempt_key(attempt_id))
+                if self._orders.get(key) != "":  # one good order is enough
+                    self._orders[key] = fault
+        elif isinstance(message, Report) and host.node is not None:
+            pass
+
+    def _announced(self, host: Host, epoch: Epoch) -> None:
+        self.epochs[epoch] = host.index
+        if epoch.node_id != host.node_id:
+            raise Violation("S1 one coordinator to an epoch", f"{host.name} says {epoch}")
+        earlier = self._numbers.setdefault((host.index, epoch.number), epoch)
+        if earlier != epoch:
+            raise Violation("S1 no number is announced twice", f"{host.name}: {earlier}, {epoch}")
+        if not _keeps_epoch(host, epoch):
+            raise Violation(
+                "S1 an epoch is durable before it is announced", f"{host.name} says {epoch}"
+            )
+
+    def _fault_of(self, host: Host, sender: NodeId, order: Assign) -> str:
+        """What is wrong with that order for that worker just now; empty: nothing."""
+        if host.node is None:
+            return "nobody is up"
+        followed = host.node.election.reign()
+        if order.epoch != followed:
+            return f"of {order.epoch}, while it follows {followed}"
+        if sender != order.epoch.node_id:
+            return f"of {order.epoch}, but {sender} wrote it"
+        if sender == host.node_id:
+            return ""
+        reign, newest, at_ms = self._beats.get(host.index, (None, 0, 0))
+        if reign == order.epoch and newest - order.beat >= BEATS_OLD_MAX:
+            return f"{newest - order.beat} beats old"
+        if reign == order.epoch and host.local_ms() - at_ms > HEARTBEAT_OLD_MS:
+            return f"{host.local_ms() - at_ms} ms after the last heartbeat"
+        return ""
+
+    # --- what is done --------------------------------------------------------------------------
+
+    def started(self, host: Host, order: StartContainer) -> None:
+        attempt_id = order.attempt_id
+        key = attempt_key(attempt_id)
+        fault = self._orders.get((host.index, key), "that it never got")
+        if fault:
+            raise Violation("S5 fencing", f"{host.name} starts {key} by an order {fault}")
+        if attempt_id.node_id != host.node_id:
+            raise Violation("S5 fencing", f"{host.name} starts {key} of {attempt_id.node_id}")
+        room = Resources()
+        for container in host.executor.containers.values():
+            if container.exit_code is None and container.attempt_id.epoch == attempt_id.epoch:
+                room = room.plus(container.need)
+        room = room.plus(order.job.spec.need)
+        if not host.capacity.covers(room):
+            raise Violation("S10 no node is overbooked", f"{host.name}: {room} for {key}")
+
+    def stopped(self, host: Host, key: str) -> None:
+        self._ended_by_order(host, key, "stops")
+
+    def removed(self, host: Host, key: str) -> None:
+        self._ended_by_order(host, key, "removes")
+
+    def answered(self, host: Host, answer: Answer) -> None:
+        wish = self._workload.take_answer(host, answer)
+        if wish is None or answer.error:
+            return
+        kind = "cancel" if wish.is_cancel else "job"
+        row = f"{kind}/{wish.job.job_id}"
+        holders = [one.name for one in self._hosts if row in one.disk.rows]
+        if answer.copies < 1 or answer.copies > len(holders):
+            raise Violation(
+                "S8 acknowledged means on disk",
+                f"{host.name} says {answer.copies} copies of {row}, there are {holders}",
+            )
+        self._trace.line(self._world.now_us, host.name, f"** {row} is on {holders}")
+
+    def settled(self, host: Host) -> None:
+        """After every event: what the node follows now."""
+        assert host.node is not None or not host.is_up
+        if host.node is None:
+            return
+        epoch = host.node.election.reign()
+        if epoch is None:
+            return
+        last = self._followed.get(host.index)
+        if last is not None and epoch < last:
+            raise Violation("S2 epochs never fall", f"{host.name}: {last}, then {epoch}")
+        self._followed[host.index] = epoch
+
+    # --- outcomes ------------------------------------------------------------------------------
+
+    def _outcome_acknowledged(self, host: Host, attempt_id: AttemptId) -> None:
+        """To its worker, who forgets it now: so others must have it on disk, or moved on."""
+        if attempt_id in self.settled_ends:
+            return
+        holders, is_success = [], False
+        for one in self._hosts:
+            row = task_row(one, attempt_id.job_id, attempt_id.task)
+            for entry in row.ends if row is not None else ():
+                if entry.attempt_id == attempt_id:
+                    holders.append(one)
+                    is_success = is_success or entry.end.state == "SUCCEEDED"
+        needed = min(REPLICAS, self._quiet_around(host))
+        if len(holders) < needed:
+            names = [one.name for one in holders]
+            raise Violation(
+                "S9 an outcome is on disks before it is acknowledged",
+                f"{host.name} acknowledges {attempt_key(attempt_id)}, kept by {names}",
+            )
+        self.settled_ends[attempt_id] = is_success
+        if is_success:
+            self.committed.add((attempt_id.job_id, attempt_id.task))
+
+    def _quiet_around(self, host: Host) -> int:
+        """How many this coordinator must count on: itself, and whoever was left in peace."""
+        since_us = self._world.now_us - QUIET_US
+        if host.disturbed_us > since_us:
+            return 1
+        return sum(1 for one in self._hosts if one.is_awake and one.disturbed_us <= since_us)
+
+    def _ended_by_order(self, host: Host, key: str, verb: str) -> None:
+        container = host.executor.containers.get(key)
+        if container is None or container.exit_code is not None:
+            return
+        job = self._workload.jobs[container.attempt_id.job_id]
+        if job.spec.timeout_ms or self._is_decided(container.attempt_id):
+            return
+        raise Violation(
+            "S11 only a decision stops a container", f"{host.name} {verb} {key}, which runs"
+        )
+
+    def _is_decided(self, attempt_id: AttemptId) -> bool:
+        """Does anybody know that this attempt is not the one that should run?"""
+        job_id, task = attempt_id.job_id, attempt_id.task
+        for table in tables(self._hosts):
+            cell = table.cell(job_id, task)
+            if table.cancelled(job_id) or _moved_on(cell, attempt_id):
+                return True
+        for host in self._hosts:
+            row = task_row(host, job_id, task)
+            if f"cancel/{job_id}" in host.disk.rows:
+                return True
+            if row is not None and _moved_on(row.cell, attempt_id):
+                return True
+        return False
+
+    # --- sweeps --------------------------------------------------------------------------------
+
+    def _sweep(self) -> None:
+        """Committed successes stay. Looked at now and then: every event would cost too much."""
+        self._world.after(SWEEP_US, self._sweep)
+        for host in self._hosts:
+            if host.node is None:
+                continue
+            table = host.node.sched.table
+            for job_id in table.jobs():
+                for task in table.decided_tasks(job_id):
+                    self._sweep_cell(host, job_id, task, table.cell(job_id, task))
+
+    def _sweep_cell(self, host: Host, job_id: JobId, task: int, cell: Cell) -> None:
+        place = (host.index, host.boot_epoch, job_id, task)
+        before = self._successes.get(place)
+        if cell.success:
+            self._successes[place] = cell
+        if before is None or before.attempt_id == cell.attempt_id:
+            return
+        if not cell.success or _epoch_of(cell) <= _epoch_of(before):
+            raise Violation(
+                "S9 a committed success stays", f"{host.name}: {before}, then {cell}"
+            )
+
+    def _count_traffic(self) -> None:
+        self._world.after(TRAFFIC_US, self._count_traffic)
+        sent, self._packets = self._network.packets - self._packets, self._network.packets
+        bound = PACKETS_PER_SECOND_MAX * len(self._hosts) * TRAFFIC_US // 1_000_000
+        if sent > bound:
+            raise Violation("S13 no flood", f"{sent} packets in {TRAFFIC_US // 1_000_000} s")
+
+
+def tables(hosts: Sequence[Host]) -> Iterator[Table]:
+    """Of everybody who is up."""
+    for host in hosts:
+        if host.node is not None:
+            yield host.node.sched.table
+
+
+def task_row(host: Host, job_id: JobId, task: int) -> TaskRow | None:
+    """What its disk holds of that task."""
+    stored = host.disk.rows.get(f"task/{job_id}/{task}")
+    if stored is None:
+        return None
+    row = codec.decode_record(stored)
+    assert isinstance(row, TaskRow), f"a task row is a task row: {row}"
+    return row
+
+
+def _moved_on(cell: Cell, attempt_id: AttemptId) -> bool:
+    if cell.attempt_id is None and not cell.turn:
+        return False
+    return cell.attempt_id != attempt_id or not is_active(cell)
+
+
+def _epoch_of(cell: Cell) -> Epoch:
+    assert cell.epoch is not None, "a committed success was decided by a reign"
+    return cell.epoch
+
+
+def _keeps_epoch(host: Host, epoch: Epoch) -> bool:
+    return True

@@ -1,0 +1,104 @@
+"""Swarm options: every seed draws its own pool, its own weather and its own kinds of faults.
+
+A run in which everything goes wrong at once hides what a run with one kind of trouble shows, so
+each kind is switched off entirely in a good part of the seeds.
+"""
+
+import random
+
+from rain.model import Value
+
+from .world import draw_int, exponential_us
+
+NODES_MIN = 3
+NODES_MAX = 9
+SECONDS_DEFAULT = 60
+HEALING_S = 20
+"""The last part of a run is without faults; the first part has at least FAULTS_MIN of them."""
+FAULTS_MIN = 12
+JOBS_MIN = 24
+
+FAULT_KINDS = (
+    "crash",
+    "power_off",
+    "pause",
+    "stutter",
+    "suspend",
+    "partition",
+    "isolate",
+    "one_way",
+    "bridge",
+    "storm",
+    "disk_full",
+    "disk_stall",
+    "stop",
+    "blackout",
+)
+WEIGHTS = {"crash": 5, "power_off": 3, "partition": 4, "isolate": 3, "blackout": 1, "suspend": 1}
+"""Of the kinds that a seed plays; the others weigh 2."""
+
+
+class Options(Value, frozen=True):
+    """What one seed plays. Printed first in a trace."""
+
+    nodes: int
+    active_ms: int
+    faults: int
+    kinds: tuple[str, ...]
+    coordinator_bias_percent: int
+    fault_ms_mean: int
+    delay_us_min: int
+    delay_us_mean: int
+    loss_permille: int
+    duplicate_permille: int
+    replay_permille: int
+    corrupt_permille: int
+    heavy_tail_permille: int
+    stream_stall_ms_max: int
+    clock_rates_ppm: tuple[int, ...]
+    timer_late_us_max: int
+    stall_permille: int
+    start_failure_permille: int
+    jobs: int
+    submit_ms_mean: int
+    cores_milli: tuple[int, ...]
+    ranks: tuple[int, ...]
+    epilogue: str
+    """After the healing: nothing, a follower comes back, or the coordinator goes away."""
+
+
+def draw_options(dice: random.Random, nodes: int | None, seconds: int) -> Options:
+    count = nodes if nodes is not None else draw_int(dice, NODES_MIN, NODES_MAX)
+    active_ms = max(1, seconds - HEALING_S) * 1_000
+    kinds = tuple(kind for kind in FAULT_KINDS if dice.random() < 0.5)
+    calm = dice.random() < 0.4
+    skew_ppm = (0, 1_000, 10_000, 30_000)[draw_int(dice, 0, 3)]
+    jobs = draw_int(dice, JOBS_MIN, JOBS_MIN + 16)
+    faults = draw_int(dice, FAULTS_MIN, FAULTS_MIN + 8)
+    return Options(
+        nodes=count,
+        active_ms=active_ms,
+        faults=max(1, faults * active_ms // 40_000),
+        kinds=kinds or ("crash", "partition"),
+        coordinator_bias_percent=draw_int(dice, 0, 70),
+        fault_ms_mean=draw_int(dice, 500, 4_000),
+        delay_us_min=draw_int(dice, 50, 1_500),
+        delay_us_mean=draw_int(dice, 100, 3_000 if calm else 15_000),
+        loss_permille=0 if calm else min(150, exponential_us(dice, 25, 150)),
+        duplicate_permille=0 if calm else draw_int(dice, 0, 50),
+        replay_permille=0 if calm else draw_int(dice, 0, 5),
+        corrupt_permille=0 if calm else draw_int(dice, 0, 5),
+        heavy_tail_permille=0 if calm else draw_int(dice, 0, 10),
+        stream_stall_ms_max=draw_int(dice, 200, 2_000),
+        clock_rates_ppm=tuple(
+            1_000_000 + draw_int(dice, -skew_ppm, skew_ppm) for _ in range(count)
+        ),
+        timer_late_us_max=draw_int(dice, 100, 8_000),
+        stall_permille=0 if calm else draw_int(dice, 0, 10),
+        start_failure_permille=draw_int(dice, 0, 40),
+        jobs=max(1, jobs * active_ms // 40_000),
+        submit_ms_mean=max(1, active_ms // (jobs + 8)),
+        cores_milli=tuple(1_000 * draw_int(dice, 2, 8) for _ in range(count)),
+        ranks=tuple(draw_int(dice, 0, 2) if dice.random() < 0.3 else 0 for _ in range(count)),
+        epilogue=("none", "return", "failover", "handover")[draw_int(dice, 0, 3)],
+    )

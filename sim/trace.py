@@ -1,0 +1,47 @@
+"""What happened, one line each, with names instead of ids; the same bytes for the same seed."""
+
+import re
+from collections.abc import Callable
+
+from rain.effects import Effect, Event, Message, Received
+
+LINE_CHARS_MAX = 600
+_ID = re.compile(r"[a-z2-7]{26}")
+
+
+class Trace:
+    """Silent unless `say` is given: building lines costs more than the run itself."""
+
+    def __init__(self, say: Callable[[str], None] | None = None) -> None:
+        self.is_on = say is not None
+        self._say = say
+        self._names: dict[str, str] = {}
+
+    def name(self, node_id: str, name: str) -> None:
+        self._names[node_id] = name
+
+    def line(self, at_us: int, who: str, text: str) -> None:
+        if self._say is not None:
+            told = _ID.sub(self._named, text)[:LINE_CHARS_MAX]
+            self._say(f"{at_us / 1_000_000:11.6f} {who:<4} {told}")
+
+    def event(self, at_us: int, who: str, local_ms: int, event: Event) -> None:
+        if self._say is None:
+            return
+        if isinstance(event, Received):
+            way = "<~" if event.by_stream else "<-"
+            text = f"{way} {event.sender} {event.message!r}"
+        else:
+            text = f"== {event!r}"
+        self.line(at_us, who, f"[{local_ms}] {text}")
+
+    def effect(self, at_us: int, who: str, effect: Effect) -> None:
+        if self._say is not None:
+            self.line(at_us, who, f"   {effect!r}")
+
+    def sent(self, at_us: int, who: str, way: str, to: str, message: Message) -> None:
+        if self._say is not None:
+            self.line(at_us, who, f"   {way} {to} {message!r}")
+
+    def _named(self, found: re.Match[str]) -> str:
+        return self._names.get(found.group(), found.group())

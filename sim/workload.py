@@ -1,0 +1,154 @@
+"""What people ask of the pool: submits from any node, arrays, cancels, and asking again.
+
+A person who gets no answer in ten seconds asks again, with the same job, perhaps on another node;
+that is why a job's id is the hash of what was asked. Whatever was answered without an error is
+remembered here: it is what the pool has promised.
+"""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from rain.effects import Answer, Proposed
+from rain.model import Job, JobId, JobSpec, Resources
+from rain.sched.identity import job_id_of
+
+from .executor import FLAKY, UNIX_MS
+from .host import Host
+from .options import Options
+from .trace import Trace
+from .world import World, draw_int, exponential_us, pick
+
+ASK_AGAIN_US = 10_000_000
+ASKS_MAX = 4
+CANCEL_PERCENT = 12
+ARRAY_PERCENT = 40
+TASKS_MAX = 10
+DURATION_MS_MEAN = 1_200
+DURATION_MS_MAX = 6_000
+FIRST_SUBMIT_US = 2_000_000
+
+
+class Wish(Struct):
+    """One request of a person and what became of it."""
+
+    job: Job
+    is_cancel: bool = False
+    asks: int = 0
+    copies: int = 0
+    """Of the acknowledgement; 0: none came."""
+    error: str = ""
+
+
+class Workload:
+    """Draws the requests of one run and keeps what was promised."""
+
+    def __init__(
+        self, world: World, hosts: Sequence[Host], options: Options, trace: Trace
+    ) -> None:
+        self.jobs: dict[JobId, Job] = {}
+        """Everything anybody asked for, acknowledged or not."""
+        self.acknowledged: dict[JobId, int] = {}
+        """Copies promised, by job."""
+        self.cancelled: set[JobId] = set()
+        """Whose cancel was acknowledged."""
+        self.cancel_asked: set[JobId] = set()
+        self._world = world
+        self._hosts = hosts
+        self._options = options
+        self._trace = trace
+        self._dice = world.dice("workload")
+        self._open: dict[tuple[int, int, int], Wish] = {}
+        self._requests = 0
+
+    def plan(self) -> None:
+        end_us = self._options.active_ms * 1_000
+        first_us = min(FIRST_SUBMIT_US, end_us)
+        for _ in range(self._options.jobs):
+            self._world.at(draw_int(self._dice, first_us, end_us), self._submit)
+
+    def take_answer(self, host: Host, answer: Answer) -> Wish | None:
+        """Who asked this; None: nobody who still waits."""
+        wish = self._open.pop((host.index, host.boot_epoch, answer.request), None)
+        if wish is None:
+            return None
+        job_id = wish.job.job_id
+        if answer.error:
+            wish.error = answer.error
+        elif wish.is_cancel:
+            self.cancelled.add(job_id)
+        else:
+            wish.copies = answer.copies
+            self.acknowledged[job_id] = max(answer.copies, self.acknowledged.get(job_id, 0))
+        return wish
+
+    # --- asking --------------------------------------------------------------------------------
+
+    def _submit(self) -> None:
+        awake = [host for host in self._hosts if host.is_awake]
+        if not awake:
+            self._world.after(500_000, self._submit)
+            return
+        host = pick(self._dice, awake)
+        job = self._draw_job(host)
+        self.jobs[job.job_id] = job
+        self._ask(Wish(job), host)
+        if self._dice.random() * 100 < CANCEL_PERCENT:
+            delay_us = exponential_us(self._dice, 1_500_000, 8_000_000)
+            self._world.after(delay_us, self._cancel, job)
+
+    def _cancel(self, job: Job) -> None:
+        awake = [host for host in self._hosts if host.is_awake]
+        # A person cancels what `rain jobs` shows, and needs its id: an acknowledged job.
+        if awake and job.job_id in self.acknowledged:
+            self.cancel_asked.add(job.job_id)
+            self._ask(Wish(job, is_cancel=True), pick(self._dice, awake))
+
+    def _ask(self, wish: Wish, host: Host) -> None:
+        self._requests += 1
+        wish.asks += 1
+        key = (host.index, host.boot_epoch, self._requests)
+        self._open[key] = wish
+        what = "cancels" if wish.is_cancel else "submits"
+        self._say(f"{what} {wish.job.job_id} on {host.name}, request {self._requests}")
+        jobs = () if wish.is_cancel else (wish.job,)
+        cancels = (wish.job.job_id,) if wish.is_cancel else ()
+        host.when_awake(host.feed, Proposed(self._requests, jobs, cancels))
+        self._world.after(ASK_AGAIN_US, self._ask_again, key)
+
+    def _ask_again(self, key: tuple[int, int, int]) -> None:
+        wish = self._open.get(key)
+        if wish is None or wish.asks >= ASKS_MAX:
+            return
+        awake = [host for host in self._hosts if host.is_awake]
+        if awake:
+            self._ask(wish, pick(self._dice, awake))
+
+    # --- drawing -------------------------------------------------------------------------------
+
+    def _draw_job(self, host: Host) -> Job:
+        dice = self._dice
+        duration_ms = 50 + exponential_us(dice, DURATION_MS_MEAN, DURATION_MS_MAX)
+        is_array = dice.random() * 100 < ARRAY_PERCENT
+        draw = dice.random()
+        exit_code = "0" if draw < 0.8 else FLAKY if draw < 0.93 else str(draw_int(dice, 1, 3))
+        cpus_milli = (500, 1_000, 1_000, 2_000)[draw_int(dice, 0, 3)]
+        tasks = draw_int(dice, 2, TASKS_MAX) if is_array else 1
+        spec = JobSpec(
+            command=("work", str(duration_ms), exit_code),
+            image="sim",
+            need=Resources(cpus_milli, 64 * 1024 * 1024),
+            tasks=tasks,
+            is_array=is_array,
+            running_max=draw_int(dice, 1, 4) if is_array and dice.random() < 0.2 else 0,
+            retries=draw_int(dice, 0, 3),
+            priority=draw_int(dice, 0, 2),
+            timeout_ms=draw_int(dice, 300, 2_000) if dice.random() < 0.1 else 0,
+        )
+        created_unix_ms = UNIX_MS + self._world.now_us // 1_000
+        nonce = bytes(int(dice.random() * 256) for _ in range(16))
+        job_id = job_id_of(spec, host.name, host.node_id, created_unix_ms, nonce)
+        return Job(job_id, spec, host.name, host.node_id, created_unix_ms, nonce)
+
+    def _say(self, text: str) -> None:
+        self._trace.line(self._world.now_us, "who", f"** {text}")
