@@ -52,6 +52,10 @@ class NoAgent(ControlError):
     exit_code = 3
 
 
+class AgentGone(NoAgent):
+    """It was there and ended before it had answered."""
+
+
 class NotInPool(ControlError):
     code = "not_in_pool"
     exit_code = 4
@@ -147,8 +151,8 @@ class Client:
         return connection
 
 
-def _gone(data_dir: Path) -> NoAgent:
-    return NoAgent(
+def _gone(data_dir: Path) -> AgentGone:
+    return AgentGone(
         f"the agent stopped before it had answered (data folder {data_dir})",
         "start it again: rain up",
     )

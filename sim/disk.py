@@ -139,4 +139,3 @@ class Disk:
                 self.rows.pop(key, None)
             else:
                 self.rows[key] = value
-

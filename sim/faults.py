@@ -42,8 +42,6 @@ class Faults:
         self.count = 0
         self.crashes = 0
         self.partitions = 0
-        self.last_us = 0
-        """When the last of them began or ended."""
         self._world = world
         self._hosts = hosts
         self._network = network
@@ -86,6 +84,7 @@ class Faults:
         for source, target in self._cuts:
             self._network.mend(source, target)
         self._cuts.clear()
+        self._disturb()
         self._network.loss_permille = 0
         self._network.is_healing = True
         for host in self._hosts:
@@ -119,7 +118,6 @@ class Faults:
             draw -= weight
             if draw < 0:
                 self.count += 1
-                self.last_us = self._world.now_us
                 self._kinds[kind](self._span_us())
                 return
 
@@ -135,12 +133,15 @@ class Faults:
             awake = reigning or awake
         return pick_some(self._dice, awake, 1)[0] if awake else None
 
+    def _disturb(self, *indexes: int) -> None:
+        for index in indexes or range(len(self._hosts)):
+            self._hosts[index].disturbed_us = self._world.now_us
+
     def _later(self, span_us: int, call: Callable[..., None], *arguments: object) -> None:
         self._world.after(span_us, self._undo, call, arguments)
 
     def _undo(self, call: Callable[..., None], arguments: tuple[object, ...]) -> None:
         if not self._healed:
-            self.last_us = self._world.now_us
             call(*arguments)
 
     # --- hosts ---------------------------------------------------------------------------------
@@ -213,15 +214,18 @@ class Faults:
     def _disk_full(self, span_us: int) -> None:
         host = self._victim()
         if host is not None:
+            self._disturb(host.index)
             host.disk.is_full = True
             self._later(span_us, self._empty_disk, host)
 
     def _empty_disk(self, host: Host) -> None:
+        self._disturb(host.index)
         host.disk.is_full = False
 
     def _disk_stall(self, span_us: int) -> None:
         host = self._victim()
         if host is not None:
+            self._disturb(host.index)
             host.disk.stall_until_us = self._world.now_us + min(span_us, STALL_US_MAX)
 
     # --- network -------------------------------------------------------------------------------
@@ -262,6 +266,7 @@ class Faults:
         self.partitions += 1
         self._say(f"cut {pairs}")
         for source, target in pairs:
+            self._disturb(source, target)
             self._network.cut(source, target)
         self._cuts += pairs
         self._later(span_us, self._mend, pairs)
@@ -269,15 +274,18 @@ class Faults:
     def _mend(self, pairs: list[tuple[int, int]]) -> None:
         self._say(f"mend {pairs}")
         for source, target in pairs:
+            self._disturb(source, target)
             self._network.mend(source, target)
             self._cuts.remove((source, target))
 
     def _storm(self, span_us: int) -> None:
         """A saturated air or cable: most packets are lost for a moment."""
+        self._disturb()
         self._network.loss_permille = STORM_LOSS_PERMILLE
         self._later(min(span_us, STORM_US_MAX), self._calm)
 
     def _calm(self) -> None:
+        self._disturb()
         self._network.loss_permille = self._options.loss_permille
 
     def _say(self, text: str) -> None:

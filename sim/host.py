@@ -88,6 +88,9 @@ class Host:
         self.boot_epoch = 0
         self.is_suspended = False
         self.is_paused = False
+        self.is_leaving = False
+        self.disturbed_us = 0
+        """When something last happened to it from outside: a fault, or the end of one."""
         self.address = Address(f"10.0.0.{index + 1}", PORT)
         self.capacity = Resources(options.cores_milli[index], MEMORY_BYTES)
         self.logs = 0
@@ -153,6 +156,7 @@ class Host:
         """Start the agent: with a boot epoch above every earlier one, and with its disk."""
         assert self.node is None, "one agent to a data folder"
         self.boot_epoch += 1
+        self.is_leaving = False
         self.envelope = self._new_envelope()
         recovered = []
         for key in sorted(self.disk.rows):
@@ -170,7 +174,7 @@ class Host:
             software="sim",
             platform="sim",
         )
-        self._say(f"start, boot {self.boot_epoch}, {len(recovered)} records")
+        self._mark(f"start, boot {self.boot_epoch}, {len(recovered)} records")
         self.node = Node(
             Identity(self.node_id, self.name, self.boot_epoch),
             self.address,
@@ -186,22 +190,23 @@ class Host:
 
     def kill(self) -> None:
         """The agent is gone; its containers go on."""
-        self._say("killed")
+        self._mark("killed")
         self._gone()
 
     def power_off(self) -> None:
-        self._say("power off")
+        self._mark("power off")
         self._gone()
         self.executor.power_off()
 
     def request_stop(self) -> None:
         """`rain down`: it says when it is done."""
+        self.is_leaving = True
         self.when_awake(self.feed, StopRequested())
 
     def pause(self) -> None:
         """Nothing is read, no timer fires; the clock goes on."""
         if not self.is_paused:
-            self._say("paused")
+            self._mark("paused")
             self.is_paused = True
             self._paused_us = self._world.now_us
 
@@ -213,7 +218,7 @@ class Host:
     def resume(self) -> None:
         if not self.is_paused:
             return
-        self._say("resumes")
+        self._mark("resumes")
         self.is_paused = False
         if self.is_suspended:
             self.is_suspended = False
@@ -322,8 +327,9 @@ class Host:
             if self._fed % self.check_every == 0:
                 node.check()
         except Exception as error:  # whatever it is, a core that raises is a broken core
-            raise Violation("a core never raises", f"{self.name}: {error!r} at {_where(error)}"
-                            ) from error
+            raise Violation(
+                "a core never raises", f"{self.name}: {error!r} at {_where(error)}"
+            ) from error
         for effect in effects:
             self.carry_out(effect)
         assert self._watch is not None
@@ -435,7 +441,8 @@ class Host:
     def _new_envelope(self) -> Envelope:
         return Envelope(POOL_ID, POOL_KEY, self._signer, self._verify, self.boot_epoch)
 
-    def _say(self, text: str) -> None:
+    def _mark(self, text: str) -> None:
+        self.disturbed_us = self._world.now_us
         self._trace.line(self._world.now_us, self.name, f"** {text}")
 
 

@@ -5,7 +5,6 @@ buffer with all that follow it, is delivered late when the link is back in time,
 with the connection otherwise. That is why an order may arrive two seconds after it was given.
 """
 
-import random
 from collections import deque
 from collections.abc import Sequence
 from typing import Protocol

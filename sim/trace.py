@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 
-from rain.effects import Effect, Event, Message, Received
+from rain.effects import Effect, Event, Received
 
 LINE_CHARS_MAX = 600
 _ID = re.compile(r"[a-z2-7]{26}")
@@ -22,7 +22,7 @@ class Trace:
 
     def line(self, at_us: int, who: str, text: str) -> None:
         if self._say is not None:
-            told = _ID.sub(self._named, text)[:LINE_CHARS_MAX]
+            told = self.named(text)[:LINE_CHARS_MAX]
             self._say(f"{at_us / 1_000_000:11.6f} {who:<4} {told}")
 
     def event(self, at_us: int, who: str, local_ms: int, event: Event) -> None:
@@ -39,9 +39,9 @@ class Trace:
         if self._say is not None:
             self.line(at_us, who, f"   {effect!r}")
 
-    def sent(self, at_us: int, who: str, way: str, to: str, message: Message) -> None:
-        if self._say is not None:
-            self.line(at_us, who, f"   {way} {to} {message!r}")
+    def named(self, text: str) -> str:
+        """With names of hosts for their ids."""
+        return _ID.sub(self._named, text)
 
     def _named(self, found: re.Match[str]) -> str:
         return self._names.get(found.group(), found.group())

@@ -43,9 +43,7 @@ class Wish(Struct):
 class Workload:
     """Draws the requests of one run and keeps what was promised."""
 
-    def __init__(
-        self, world: World, hosts: Sequence[Host], options: Options, trace: Trace
-    ) -> None:
+    def __init__(self, world: World, hosts: Sequence[Host], options: Options, trace: Trace) -> None:
         self.jobs: dict[JobId, Job] = {}
         """Everything anybody asked for, acknowledged or not."""
         self.acknowledged: dict[JobId, int] = {}

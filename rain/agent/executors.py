@@ -23,7 +23,7 @@ from rain.effects import (
     StopContainer,
 )
 from rain.exec import hardware
-from rain.exec.containers import DockerExecutor
+from rain.exec.executor import DockerExecutor
 from rain.exec.labels import ExecLabels
 from rain.exec.processes import ProcessExecutor
 from rain.log import Logger

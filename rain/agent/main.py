@@ -228,7 +228,7 @@ class _Agent:
         stop = asyncio.create_task(self._stop_asked.wait())
         ready = tasks[-1]
         forever = [task for task in tasks if task is not ready]
-        watched = {stop, driver.failed, *forever}
+        watched: set[asyncio.Future[Any]] = {stop, driver.failed, *forever}
         await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
         if not stop.done():
             stop.cancel()

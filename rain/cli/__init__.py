@@ -1,4 +1,4 @@
-"""The command line. It starts quickly: click, json and the standard library until a verb needs more."""
+"""The command line. It starts quickly: click and the standard library until a verb needs more."""
 
 import sys
 

@@ -8,7 +8,7 @@ from rain.cli import render
 from rain.cli.errors import RAINS_OWN_FAILURE, note
 from rain.cli.follow import Printer
 from rain.cli.session import Session, common_options, pass_session
-from rain.client import Client, Failed, Json
+from rain.client import AgentGone, Client, Failed, Json
 
 
 @click.command()
@@ -143,8 +143,8 @@ def wait(session: Session, ids: tuple[str, ...]) -> int:
     """Wait for jobs to end; the exit code is theirs."""
     try:
         answer = session.client.call("wait", timeout_s=None, ids=list(ids))
-    except Failed as error:
-        error.exit_code = RAINS_OWN_FAILURE  # 1 could be the job's own
+    except (AgentGone, Failed) as error:
+        error.exit_code = RAINS_OWN_FAILURE  # 1 or 3 could be the job's own
         raise
     if session.as_json:
         render.print_json(answer)

@@ -9,6 +9,7 @@ from typing import Any
 
 PIPE_WIDTH = 10_000
 """No line of a table is folded when it goes into a pipe."""
+_UNITS = ("KiB", "MiB", "GiB", "TiB")
 _STYLES = {
     "SUCCEEDED": "green", "alive": "green", "RUNNING": "cyan", "STARTING": "cyan",
     "FAILED": "red", "TIMEOUT": "red", "OUT_OF_MEMORY": "red", "ABORTED": "red", "dead": "red",
@@ -50,12 +51,8 @@ def size(count: int) -> str:
     """`7.8 GiB`."""
     if count < 1024:
         return f"{count} B"
-    amount = float(count)
-    for unit in ("KiB", "MiB", "GiB", "TiB"):
-        amount /= 1024
-        if amount < 1024:
-            break
-    return f"{amount:.1f} {unit}"
+    power = min((count.bit_length() - 1) // 10, len(_UNITS))
+    return f"{count / 1024**power:.1f} {_UNITS[power - 1]}"
 
 
 def cpus(count: float) -> str:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from rain.client import Client
-from rain.config import ConfigError, data_dir_of, parse_cpus, parse_duration, parse_size
+from rain.config import ConfigError, data_dir_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 TASK_WORDS = "rain.task_words"
@@ -96,24 +96,15 @@ class TaskVerb(click.Command):
         return [*super().collect_usage_pieces(ctx), "--", "CMD…"]
 
 
-class _Checked(click.ParamType):
-    """A value read by one of rain.config's parsers; what does not fit is a usage error."""
+def parsed(parse: Callable[[str], object]) -> Callable[..., object]:
+    """A callback for an option read by one of rain.config's parsers; misfits are usage errors."""
 
-    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
-        self.name = name
-        self._parse = parse
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> object:
-        if not isinstance(value, str):
-            return value
+    def callback(_context: click.Context, _parameter: click.Parameter, value: str | None) -> object:
+        if value is None:
+            return None
         try:
-            return self._parse(value)
+            return parse(value)
         except ConfigError as error:
-            self.fail(f"{error.message}: {error.hint}", param, ctx)
+            raise click.BadParameter(f"{error.message}: {error.hint}") from error
 
-
-SIZE = _Checked("size", parse_size)
-DURATION = _Checked("time", parse_duration)
-CPUS = _Checked("number", parse_cpus)
+    return callback

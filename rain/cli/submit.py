@@ -14,17 +14,15 @@ from rain.cli.errors import INTERRUPTED, RAINS_OWN_FAILURE, note
 from rain.cli.follow import follow
 from rain.cli.jobs import cancel_jobs
 from rain.cli.session import (
-    CPUS,
-    DURATION,
-    SIZE,
     TASK_WORDS,
     Session,
     TaskVerb,
     common_options,
+    parsed,
     pass_session,
 )
 from rain.client import Client, ControlError, Json
-from rain.config import ConfigError, parse_array
+from rain.config import ConfigError, parse_array, parse_cpus, parse_duration, parse_size
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,11 +34,14 @@ COPIES_WANTED = 3
 _OPTIONS = (
     click.option("--image", help="The container image to run in."),
     click.option(
-        "--cpus", type=CPUS, metavar="N",
+        "--cpus", callback=parsed(parse_cpus), metavar="N",
         help="CPUs of each task, else 1. Without a container (--executor process) this only "
         "counts for placement: nothing holds the task to it.",
     ),
-    click.option("--memory", type=SIZE, metavar="SIZE", help="Memory of each task, else 256m."),
+    click.option(
+        "--memory", callback=parsed(parse_size), metavar="SIZE",
+        help="Memory of each task, else 256m.",
+    ),
     click.option(
         "--array", metavar="0-99[:STEP][%MAX]",
         help="A task for each index, both ends included; %MAX: at most so many at once.",
@@ -48,8 +49,11 @@ _OPTIONS = (
     click.option("--env", multiple=True, metavar="K=V", help="Repeatable; K alone: as set here."),
     click.option("--env-file", metavar="F", help="Lines of K=V; # starts a comment."),
     click.option("--workdir", metavar="DIR", help="The folder to run in, inside the container."),
-    click.option("--timeout", type=DURATION, metavar="TIME", help="End a task after 90s, 10m, …"),
-    click.option("--retries", type=click.IntRange(0, 20), help="Run a failed task again, so often."),
+    click.option(
+        "--timeout", callback=parsed(parse_duration), metavar="TIME",
+        help="End a task after 90s, 10m, …",
+    ),
+    click.option("--retries", type=click.IntRange(0, 20), help="Run a failed task again so often."),
     click.option("--priority", type=int, help="Larger goes first; else 0."),
     click.option("--node", metavar="NAME", help="Only on this PC."),
     click.option("--name", help="A name for people."),
@@ -77,6 +81,7 @@ def _job_options(function: F) -> F:
 def submit(
     context: click.Context,
     session: Session,
+    /,
     quiet: bool,
     detach: bool,
     is_waiting: bool,
@@ -117,7 +122,7 @@ def submit(
 @common_options
 @pass_session
 @click.pass_context
-def run(context: click.Context, session: Session, dry_run: bool, **given: Any) -> int:
+def run(context: click.Context, session: Session, /, dry_run: bool, **given: Any) -> int:
     """Run a job tied to this terminal: stdout is the task's alone, Ctrl-C cancels it."""
     spec = spec_of(given, context.meta[TASK_WORDS])
     if dry_run:

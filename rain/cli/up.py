@@ -1,25 +1,25 @@
 """Verbs of this PC's own agent: up, down, leave."""
 
-import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 import click
 
 from rain.cli import render
-from rain.cli.errors import VerbFailed, note
-from rain.cli.session import DURATION, Session, common_options, pass_session
-from rain.config import EXECUTORS, ConfigError, open_data_dir, remember, up_options
+from rain.cli.errors import VerbFailed
+from rain.cli.session import Session, common_options, parsed, pass_session
+from rain.config import EXECUTORS, ConfigError, open_data_dir, parse_duration, remember, up_options
 
 TOKEN_CHARS_MAX = 4_096
 READY_WAIT_S = 30.0
 STOP_WAIT_S = 30.0
 POLL_S = 0.05
-OUTPUT_LINES_SHOWN = 20
 
 
 @click.command()
@@ -44,10 +44,11 @@ OUTPUT_LINES_SHOWN = 20
 @click.option("-d", "--detach", is_flag=True, help="Return when the node is ready.")
 @common_options
 @pass_session
-def up(session: Session, join_file: str | None, detach: bool, **given: Any) -> int:
+def up(session: Session, /, join_file: str | None, detach: bool, **given: Any) -> int:
     """Start this PC's node, here in the foreground (Ctrl-C stops it).
 
-    A later `rain up` needs no options: it resumes the pool and what this PC was told before.
+    A later `rain up` needs no options: it resumes the pool and what this PC was told before. An
+    empty value takes back what was told: --bind ''.
     """
     explicit = {name: value for name, value in given.items() if value is not None and value != ()}
     data_dir = open_data_dir(session.data_dir)
@@ -60,7 +61,7 @@ def up(session: Session, join_file: str | None, detach: bool, **given: Any) -> i
     options = up_options(data_dir, explicit, token=token, is_terminal=is_terminal)
     remember(data_dir, explicit)
     if detach:
-        return _detach(session, data_dir, _arguments(explicit), token)
+        return _detach(session, data_dir, arguments_of(explicit), token)
     from rain.agent.main import run_agent  # all the weight of the agent comes with it
 
     return run_agent(options)
@@ -99,7 +100,7 @@ def agent_command(data_dir: Path, arguments: Sequence[str]) -> list[str]:
     return [*python, *arguments]
 
 
-def _arguments(explicit: dict[str, Any]) -> list[str]:
+def arguments_of(explicit: dict[str, Any]) -> list[str]:
     """The explicit options again as words; a token is never among them."""
     words: list[str] = []
     for name, value in explicit.items():
@@ -118,24 +119,11 @@ def _arguments(explicit: dict[str, Any]) -> list[str]:
 def _detach(session: Session, data_dir: Path, arguments: list[str], token: str) -> int:
     if token:
         arguments = [*arguments, "--join-file", "-"]
-    # A file, not a pipe: the agent may go on writing when nobody reads any more.
-    with open(data_dir / "agent.out", "w+", encoding="utf-8", errors="replace") as output:
-        os.chmod(output.name, 0o600)
-        agent = subprocess.Popen(
-            agent_command(data_dir, arguments),
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        assert agent.stdin is not None
-        try:
-            agent.stdin.write(token.encode())
-            agent.stdin.close()
-        except BrokenPipeError:
-            note("rain: the agent ended before it had read the token")
+    # Files, not pipes: the agent may go on writing when nobody reads any more.
+    with _fresh(data_dir / "agent.out") as output, _fresh(data_dir / "agent.err") as errors:
+        agent = start_agent(data_dir, arguments, token, output, errors)
         ready = wait_ready(agent, output, READY_WAIT_S)
-        text = _read(output)
+        told = _read(errors).strip()
     if ready:
         if session.as_json:
             render.print_json({"ready": ready, "pid": agent.pid})
@@ -143,27 +131,50 @@ def _detach(session: Session, data_dir: Path, arguments: list[str], token: str) 
             click.echo(ready)
         return 0
     code = agent.poll()
-    told = "\n".join(text.splitlines()[-OUTPUT_LINES_SHOWN:])
     if code is None:
-        note(told)
         raise VerbFailed(
-            f"the node is not ready after {READY_WAIT_S:.0f} s; it goes on trying (pid {agent.pid})",
-            f"see how far it is: rain status; stop it: rain down; its words: {output.name}",
+            f"not ready after {READY_WAIT_S:.0f} s; it goes on trying (pid {agent.pid})",
+            f"how far it is: rain status; its words: {errors.name}; stop it: kill {agent.pid}",
         )
-    raise VerbFailed(told or f"the agent ended with {code}", exit_code=code if code > 0 else 1)
+    lines = told.splitlines() or [f"the agent ended with {code} and no word"]
+    # Either it told the reason and what to type, or a traceback ends with what matters.
+    reason = lines if lines[0].startswith("rain") else lines[-1:]
+    message = " · ".join(line.removeprefix("rain: ").removeprefix("rain up: ") for line in reason)
+    raise VerbFailed(message, exit_code=code if code > 0 else 1)
+
+
+def start_agent(
+    data_dir: Path, arguments: Sequence[str], token: str, output: IO[str], errors: IO[str]
+) -> "subprocess.Popen[bytes]":
+    """A `rain up` in a process and a session of its own; the token goes in by stdin."""
+    agent = subprocess.Popen(
+        agent_command(data_dir, arguments),
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=errors,
+        start_new_session=True,
+    )
+    assert agent.stdin is not None
+    # It may have ended before it read the token: then its exit code tells more than the pipe.
+    with suppress(BrokenPipeError), agent.stdin as pipe:
+        pipe.write(token.encode())
+    return agent
 
 
 def wait_ready(agent: "subprocess.Popen[bytes]", output: IO[str], wait_s: float) -> str:
     """The line of the agent that says it is ready; '' when it ended or took too long."""
     deadline = time.monotonic() + wait_s
-    while True:
-        is_over = agent.poll() is not None  # asked before reading: its last words count
+    while agent.poll() is None and time.monotonic() < deadline:
         for line in _read(output).splitlines():
-            if "ready" in line and not is_over:
+            if re.search(r"\bready\b", line):
                 return line
-        if is_over or time.monotonic() >= deadline:
-            return ""
         time.sleep(POLL_S)
+    return ""
+
+
+def _fresh(path: Path) -> IO[str]:
+    path.unlink(missing_ok=True)
+    return open(path, "x+", encoding="utf-8", errors="replace")
 
 
 def _read(output: IO[str]) -> str:
@@ -172,7 +183,12 @@ def _read(output: IO[str]) -> str:
 
 
 @click.command()
-@click.option("--drain", type=DURATION, metavar="TIME", help="Let running tasks end, so long.")
+@click.option(
+    "--drain",
+    callback=parsed(parse_duration),
+    metavar="TIME",
+    help="Let running tasks end, so long.",
+)
 @common_options
 @pass_session
 def down(session: Session, drain: int | None) -> int:

@@ -29,9 +29,7 @@ class Brake:
     def is_braked(self) -> bool:
         return self._until_ms is not None
 
-    def feel(
-        self, view: Sequence[NodeId], vanished: Sequence[NodeId], now_ms: int
-    ) -> list[Output]:
+    def feel(self, view: Sequence[NodeId], vanished: Sequence[NodeId], now_ms: int) -> list[Output]:
         """Compare what vanished with the view; tell what changed."""
         self._accepted = {node: None for node in self._accepted if node in vanished}
         if self._until_ms is not None and now_ms >= self._until_ms:

@@ -44,11 +44,12 @@ class Campaign:
         self._challenged_ms = now_ms
         self.claim: Epoch | None = None
         self.claim_token = 0
-        self.claim_deadline_ms = 0
+        self.claim_patience_ms = 0
+        self._claim_deadline_ms = 0
 
-    def challenge(self, newest: Epoch, silence_ms: int, now_ms: int) -> tuple[
-        tuple[NodeId, ...], Challenge
-    ]:
+    def challenge(
+        self, newest: Epoch, silence_ms: int, now_ms: int
+    ) -> tuple[tuple[NodeId, ...], Challenge]:
         """Whom to challenge now, and with what."""
         self._challenges += 1
         self._challenged_ms = now_ms
@@ -79,15 +80,16 @@ class Campaign:
     def is_claiming(self) -> bool:
         return self.claim is not None
 
-    def start_claim(self, epoch: Epoch, token: int, deadline_ms: int) -> None:
-        """Won; the epoch is on its way to the disk."""
+    def start_claim(self, epoch: Epoch, token: int, now_ms: int, patience_ms: int) -> None:
+        """Won; the epoch is on its way to the disk, which has so long."""
         self.claim = epoch
         self.claim_token = token
-        self.claim_deadline_ms = deadline_ms
+        self.claim_patience_ms = patience_ms
+        self._claim_deadline_ms = now_ms + patience_ms + 1
 
     def next_deadline_ms(self) -> int:
         if self.claim is not None:
-            return self.claim_deadline_ms
+            return self._claim_deadline_ms
         if self._challenges >= CHALLENGES_MAX:
             return self.deadline_ms
         return min(self.deadline_ms, self._challenged_ms + self._config.challenge_interval_ms)

@@ -9,8 +9,9 @@ class ElectionConfig(Value, frozen=True):
     heartbeat_interval_ms: int = 100
     dead_interval_beats: int = 10
     """A dead member is sent every tenth heartbeat, so that a healed partition meets quickly."""
-    ask_after_ms: int = 300
-    """Without a heartbeat for so long: ask the coordinator and three helpers."""
+    ask_after_ms: int = 350
+    """Without a heartbeat for so long: ask the coordinator and three helpers. More than `fresh_ms`:
+    when the coordinator is dead, nobody has anything to vouch for."""
     silence_ms: int = 500
     fresh_ms: int = 300
     """A heartbeat younger than this is worth an objection or a vouch. Less than the silence: all

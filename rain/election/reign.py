@@ -20,6 +20,8 @@ ACKED_EACH_BEAT_MAX = 8
 coordinator verifies about eight acknowledgements per beat however large the pool is."""
 RAISES_MAX = 3
 """How often a reign lifts its number within ten seconds; two that both feel stronger end there."""
+HASTE_MS = 20
+"""Two beats are never closer than this."""
 RIVALS_MAX = 16
 """Stronger reigns known only through third parties, remembered at once."""
 
@@ -61,7 +63,9 @@ class Reign:
         self._digests: dict[NodeId, bytes] = {}
         self._reported_ms: dict[NodeId, int] = {}
         self._proven_ms = {
-            node: granted_ms.get(node, now_ms) for node in view.electorate() if node != epoch.node_id
+            node: granted_ms.get(node, now_ms)
+            for node in view.electorate()
+            if node != epoch.node_id
         }
         for node in vanished:
             self._proven_ms[node] = now_ms - config.vanish_ms
@@ -106,13 +110,12 @@ class Reign:
     def followers(self, view: View, now_ms: int) -> tuple[NodeId, ...]:
         """Who acknowledged lately, sorted."""
         window_ms = self._window_ms(len(view.members))
-        return tuple(
-            sorted(n for n, acked in self._acked_ms.items() if now_ms - acked < window_ms)
-        )
+        return tuple(sorted(n for n, acked in self._acked_ms.items() if now_ms - acked < window_ms))
 
     def strength(self, view: View, now_ms: int) -> Strength:
-        """Of no age while in doubt of itself."""
-        return Strength(len(self.followers(view, now_ms)), now_ms - self.started_ms)
+        """Of no age while it doubts itself."""
+        age_ms = now_ms - self.started_ms if self.doubt_until_ms is None else 0
+        return Strength(len(self.followers(view, now_ms)), age_ms)
 
     def vanished(self, view: View, now_ms: int) -> tuple[NodeId, ...]:
         """Members of the view unheard for too long."""
@@ -152,8 +155,9 @@ class Reign:
     # --- beats ---
 
     def hasten(self, now_ms: int) -> None:
-        """Beat soon: somebody waits for it."""
-        self.next_beat_ms = min(self.next_beat_ms, now_ms)
+        """Beat soon: somebody waits for it. A crowd that arrives at once waits for one beat."""
+        last_ms = self.next_beat_ms - self._config.heartbeat_interval_ms
+        self.next_beat_ms = min(self.next_beat_ms, max(now_ms, last_ms + HASTE_MS))
 
     def beat(self, view: View, digest: bytes, now_ms: int) -> list[Output]:
         """One heartbeat to everybody, and what a beat's worth of silence has shown."""

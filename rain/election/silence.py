@@ -55,8 +55,9 @@ class Hearing:
         return self._resigned_ms is not None
 
     def resign(self, now_ms: int) -> None:
-        """It stops of its own will: no more life, and time for its successor."""
-        self._resigned_ms = now_ms
+        """It stops of its own will: no more life, and time for its successor. Said repeatedly."""
+        if self._resigned_ms is None:
+            self._resigned_ms = now_ms
 
     def is_healthy(self, now_ms: int) -> bool:
         """Heard oneself within the silence, and it hears this node."""

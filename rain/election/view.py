@@ -83,9 +83,7 @@ class View:
     def position_without(self, silent: NodeId | None) -> int:
         """This node's place by rank among those here, the silent coordinator left out."""
         mine = self.rank_of(self._node_id)
-        return sum(
-            1 for node in self.present() if node != silent and self.rank_of(node) < mine
-        )
+        return sum(1 for node in self.present() if node != silent and self.rank_of(node) < mine)
 
     # --- what gossip tells ---
 

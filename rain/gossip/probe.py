@@ -147,9 +147,7 @@ class Probes:
         assert len(urgent) == len(set(urgent)), "G4: one urgent round per member"
 
 
-def choose(
-    items: tuple[_Item, ...] | list[_Item], count: int, rng: random.Random
-) -> list[_Item]:
+def choose(items: tuple[_Item, ...] | list[_Item], count: int, rng: random.Random) -> list[_Item]:
     """So many of them in random order. Only `random()` is stable across versions of Python."""
     pool = list(items)
     chosen: list[_Item] = []

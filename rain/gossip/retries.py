@@ -58,7 +58,9 @@ class Retries:
         ]
 
     def next_deadline_ms(self) -> int | None:
-        deadlines = [absence.due_ms for absence in self._absences.values() if absence.due_ms]
+        deadlines = [
+            absence.due_ms for absence in self._absences.values() if absence.due_ms is not None
+        ]
         deadlines += [a.since_ms + self._forget_after_ms for a in self._absences.values()]
         return min(deadlines, default=None)
 

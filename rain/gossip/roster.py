@@ -69,7 +69,9 @@ class Roster:
             if claimed < known:
                 return None
             if claimed == known and held.confirmed:
-                self._put(replace(held, record=newer(held.record, claim)))
+                settled = newer(held.record, claim)
+                if settled != held.record:
+                    self._put(replace(held, record=settled))
                 return None
             after = replace(held, record=claim, confirmed=True)
         self._put(after)
@@ -159,6 +161,4 @@ def _row_of(record: MemberRecord) -> MemberRow:
 def _record_of(row: MemberRow) -> MemberRecord:
     """Whether it lives is to be seen; only a goodbye is still true after a restart."""
     state = MemberState.LEFT if row.state is MemberState.LEFT else MemberState.ALIVE
-    return MemberRecord(
-        row.node_id, row.name, row.address, row.boot_epoch, row.incarnation, state
-    )
+    return MemberRecord(row.node_id, row.name, row.address, row.boot_epoch, row.incarnation, state)

@@ -51,5 +51,5 @@ class Suspicion:
 
 
 def confirmations_possible(members: int) -> int:
-    """How many confirmations to wait for in a pool of so many: none where nobody could give them."""
+    """How many to wait for in a pool of so many: none where nobody could give them."""
     return CONFIRMATIONS_WANTED if members - 2 >= CONFIRMATIONS_WANTED else 0

@@ -6,7 +6,7 @@ end all come back as Rejected. Two neighbouring versions understand each other b
 fields at the end are ignored and missing ones take their defaults.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar, get_args
 
 import msgpack
@@ -14,9 +14,12 @@ import msgspec
 
 from rain.effects import Message, Record
 from rain.election.messages import ElectionMessage
+from rain.election.records import ElectionRecord
 from rain.gossip.messages import GossipMessage
+from rain.gossip.records import GossipRecord
 from rain.model import Value
 from rain.sched.messages import SchedMessage
+from rain.sched.records import SchedRecord
 
 ENCODED_BYTES_MAX = 16 * 1024 * 1024
 """Of one message or record. What fits into a packet or a frame is the envelope's to say."""
@@ -46,6 +49,11 @@ def encode_record(record: Record) -> bytes:
     return pack(record)
 
 
+def decode_record(row: bytes) -> Record | Rejected:
+    """The record in a row of the store, or why there is none (damaged, or of a newer Rain)."""
+    return unpack(row, _RECORDS)
+
+
 def by_tag(kinds: Iterable[type[T]]) -> dict[str, type[T]]:
     """Which type a tag stands for."""
     found: dict[str, type[T]] = {}
@@ -57,18 +65,27 @@ def by_tag(kinds: Iterable[type[T]]) -> dict[str, type[T]]:
     return found
 
 
+def _kinds_in(*unions: Any) -> Iterator[Any]:
+    """The types in these unions; a single type is a union of its own."""
+    for union in unions:
+        yield from get_args(union) or (union,)
+
+
 _MESSAGES: dict[str, type[Message]] = by_tag(
-    kind for union in (GossipMessage, ElectionMessage, SchedMessage) for kind in get_args(union)
+    _kinds_in(GossipMessage, ElectionMessage, SchedMessage)
 )
+_RECORDS: dict[str, type[Record]] = by_tag(_kinds_in(GossipRecord, ElectionRecord, SchedRecord))
 
 
 def pack(value: Value) -> bytes:
+    """A value of our own as bytes."""
     packed: bytes = msgpack.packb(msgspec.to_builtins(value, builtin_types=(bytes,)))
     assert len(packed) <= ENCODED_BYTES_MAX, f"a {type(value).__name__} of {len(packed)} bytes"
     return packed
 
 
 def unpack(body: bytes, kinds: dict[str, type[T]]) -> T | Rejected:
+    """One value of these types, or why there is none. Never raises, whatever the bytes."""
     if len(body) > ENCODED_BYTES_MAX:
         return Rejected("too_long")
     try:

@@ -2,7 +2,7 @@
 
 It only grows (orders: cells.py). Tasks nobody has decided on are implicit, so an array of
 100,000 tasks costs a byte a task until work starts. Kept along with it, never computed anew:
-a digest of the content and which tasks are open.
+a digest of the content and the state of each task.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,8 +16,12 @@ from msgspec.structs import replace
 from rain.model import NO_EPOCH, AttemptId, End, Job, JobId, NodeId, Value
 from rain.sched.cells import FAILURES, UNDECIDED, cell_key, join_ends
 from rain.sched.messages import AttemptEnd, Cell, JobPatch, TaskPatch
+from rain.sched.states import TaskState, is_over, task_state
 
 DIGEST_BYTES = 8
+
+_SUCCEEDED = bytes((TaskState.SUCCEEDED,))
+_IS_OPEN = bytes(code < TaskState.SUCCEEDED for code in range(256))
 
 _encode = Encoder().encode
 
@@ -53,14 +57,15 @@ class JobKnowledge:
         "_ends",
         "_epoch",
         "_failures",
+        "_finished",
         "_generations",
-        "_is_open",
+        "_states",
         "cancelled_through",
         "cells",
+        "counts",
         "digest",
         "job",
         "job_id",
-        "open_count",
     )
 
     def __init__(self, job_id: JobId) -> None:
@@ -69,14 +74,17 @@ class JobKnowledge:
         self.cancelled_through = 0
         self.cells: dict[int, Cell] = {}
         self.digest = 0
-        self.open_count = 0
+        self.counts = [0] * len(TaskState)
+        """How many tasks are in each state; zeros while the spec is unknown."""
         self._ends: dict[int, tuple[AttemptEnd, ...]] = {}
         self._failures: dict[int, int] = {}
         """Of tasks that failed at all."""
         self._generations: dict[int, int] = {}
         """How many cells are of each generation after the first."""
-        self._is_open = bytearray()
-        """One byte a task, once the spec is known."""
+        self._states = bytearray()
+        """One byte a task, its TaskState, once the spec is known."""
+        self._finished = (0, 0)
+        """The newest end of all, and the digest for which that is true."""
         self._epoch = NO_EPOCH
         """The one seen last, to be shared (see _shared)."""
 
@@ -105,14 +113,32 @@ class JobKnowledge:
         return max(self._generations, default=UNDECIDED.generation)
 
     def is_over(self, task: int) -> bool:
-        cell = self.cells.get(task, UNDECIDED)
-        return cell.success or cell.final or cell.generation <= self.cancelled_through
+        return is_over(self.cell(task), self.cancelled_through)
+
+    def state(self, task: int) -> TaskState:
+        cell = self.cell(task)
+        return task_state(cell, self._end_of(task, cell), self.cancelled_through)
+
+    def is_job_over(self) -> bool:
+        return self.job is not None and not any(self.counts[: TaskState.SUCCEEDED])
+
+    def first_unsuccessful(self) -> int | None:
+        """The first task that has not succeeded."""
+        task = len(self._states) - len(self._states.lstrip(_SUCCEEDED))
+        return task if task < len(self._states) else None
+
+    def finished_unix_ms(self) -> int:
+        """When the last attempt ended; 0: none did."""
+        if self._finished[1] != self.digest:
+            ended = (entry.end.ended_unix_ms for row in self._ends.values() for entry in row)
+            self._finished = (max(ended, default=0), self.digest)
+        return self._finished[0]
 
     def open_tasks(self) -> list[int]:
         """Tasks that are not over, sorted; none while the spec is unknown."""
-        if not self.open_count:
+        if not any(self.counts[: TaskState.SUCCEEDED]):
             return []
-        return list(compress(range(len(self._is_open)), self._is_open))
+        return list(compress(range(len(self._states)), self._states.translate(_IS_OPEN)))
 
     def learn_job(self, job: Job) -> list[tuple[int, Cell]]:
         """Returns the cells that were nonsense: of tasks that this job does not have."""
@@ -122,8 +148,7 @@ class JobKnowledge:
         self.digest ^= element("job", self.job_id)
         strays = [task for task in self.tasks() if task >= job.spec.tasks]
         forgotten = [(task, self._forget(task)) for task in strays]
-        self._is_open = bytearray(not self.is_over(task) for task in range(job.spec.tasks))
-        self.open_count = sum(self._is_open)
+        self._derive_states(job)
         return forgotten
 
     def learn_cancel(self, through: int) -> bool:
@@ -133,8 +158,8 @@ class JobKnowledge:
             self.digest ^= element("cancel", self.job_id, self.cancelled_through)
         self.cancelled_through = through
         self.digest ^= element("cancel", self.job_id, through)
-        for task in self.open_tasks():
-            self._refresh_open(task)
+        if self.job is not None:
+            self._derive_states(self.job)
         return True
 
     def learn_cell(self, task: int, cell: Cell) -> bool:
@@ -151,7 +176,7 @@ class JobKnowledge:
             epoch = self._epoch if cell.epoch == self._epoch else cell.epoch
             cell = replace(cell, epoch=epoch, attempt_id=attempt_id)
         self.cells[task] = cell
-        self._refresh_open(task)
+        self._derive_state(task)
         return True
 
     def learn_ends(self, task: int, theirs: tuple[AttemptEnd, ...]) -> list[AttemptId]:
@@ -169,6 +194,7 @@ class JobKnowledge:
         failures = sum(entry.end.state in FAILURES for entry in after)
         if failures:
             self._failures[task] = failures
+        self._derive_state(task)
         return [entry.attempt_id for entry in news]
 
     def patch(self) -> JobPatch:
@@ -182,11 +208,12 @@ class JobKnowledge:
         assert self.digest == self._digest_anew(), "the digest is that of the content"
         assert UNDECIDED not in self.cells.values(), "the smallest cell is implicit"
         if self.job is not None:
-            assert len(self._is_open) == self.job.spec.tasks
+            assert len(self._states) == sum(self.counts) == self.job.spec.tasks
             assert all(task < self.job.spec.tasks for task in self.tasks())
-            for task, is_open in enumerate(self._is_open):
-                assert is_open != self.is_over(task), f"task {task} is open or over"
-        assert self.open_count == sum(self._is_open)
+            assert self.counts == [self._states.count(state) for state in TaskState]
+            for task, code in enumerate(self._states):
+                assert code == self.state(task), f"the state of task {task}"
+                assert TaskState(code).is_end == self.is_over(task)
         for task, entries in self._ends.items():
             failures = sum(entry.end.state in FAILURES for entry in entries)
             assert self.failures(task) == failures, f"failures of task {task}"
@@ -219,11 +246,26 @@ class JobKnowledge:
             self.job_id, task, attempt_id.number, self._epoch, NodeId(intern(attempt_id.node_id))
         )
 
-    def _refresh_open(self, task: int) -> None:
+    def _end_of(self, task: int, cell: Cell) -> End | None:
+        for entry in self._ends.get(task, ()):
+            if entry.attempt_id == cell.attempt_id:
+                return entry.end
+        return None
+
+    def _derive_state(self, task: int) -> None:
         if self.job is not None:
-            is_open = not self.is_over(task)
-            self.open_count += is_open - self._is_open[task]
-            self._is_open[task] = is_open
+            state = self.state(task)
+            self.counts[self._states[task]] -= 1
+            self.counts[state] += 1
+            self._states[task] = state
+
+    def _derive_states(self, job: Job) -> None:
+        """Of all tasks: those nobody has decided on are in the same state."""
+        undecided = task_state(UNDECIDED, None, self.cancelled_through)
+        self._states = bytearray((undecided,)) * job.spec.tasks
+        for task in self.tasks():
+            self._states[task] = self.state(task)
+        self.counts = [self._states.count(state) for state in TaskState]
 
     def _count_generation(self, generation: int, by: int) -> None:
         if generation > UNDECIDED.generation:

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from rain.effects import Effect, Persist, Record
 from rain.model import JobId
+from rain.sched.board import Board
 from rain.sched.messages import (
     PATCH_TASKS_MAX,
     PATCHES_MAX,
@@ -24,7 +25,6 @@ from rain.sched.messages import (
     JobPatch,
     TaskPatch,
 )
-from rain.sched.board import Board
 from rain.sched.table import Table
 
 FRAME_BYTES_MAX = 1_048_576
@@ -42,6 +42,7 @@ class Ledger:
 
     def __init__(self, recovered: Iterable[Record]) -> None:
         self.table = Table(recovered)
+        self.board = Board(self.table)
         self.is_disk_failed = False
         self._news: list[JobPatch] = []
 
@@ -64,6 +65,27 @@ class Ledger:
         follow = tuple(then)
         return [Persist(puts=puts, then=follow)] if puts or follow else []
 
+    def known_part(self, patches: Iterable[JobPatch]) -> Iterator[JobPatch]:
+        """What of a peer's patches this table has taken in: what may be written down."""
+        for patch in patches:
+            job = self.table.job(patch.job_id)
+            if self.is_known(patch.job_id):
+                tasks = tuple(
+                    part
+                    for part in patch.tasks
+                    if part.first <= part.last and (job is None or part.last < job.spec.tasks)
+                )
+                yield JobPatch(
+                    patch.job_id,
+                    job if patch.job is not None else None,
+                    patch.cancelled_through,
+                    tasks,
+                )
+
+    def is_known(self, job_id: JobId) -> bool:
+        """Is anything known of this job, were it only a cell?"""
+        return any(self.table.job_digest(job_id))
+
     def rewrite(self) -> list[Persist]:
         """All rows, after a time in which writes failed."""
         ids = list(self.table.jobs())
@@ -80,6 +102,7 @@ class Ledger:
         return news
 
     def _kept(self, news: tuple[JobPatch, ...]) -> tuple[JobPatch, ...]:
+        self.board.learn(news)
         self._news.extend(news)
         assert len(self._news) <= NEWS_MAX, "news is drained after every event"
         return news
@@ -92,9 +115,7 @@ def frames(patches: Iterable[JobPatch]) -> Iterator[tuple[JobPatch, ...]]:
     for patch in patches:
         for piece in _pieces(patch):
             piece_bytes = patch_bytes(piece)
-            if frame and (
-                frame_bytes + piece_bytes > FRAME_BYTES_MAX or len(frame) >= PATCHES_MAX
-            ):
+            if frame and (frame_bytes + piece_bytes > FRAME_BYTES_MAX or len(frame) >= PATCHES_MAX):
                 yield tuple(frame)
                 frame, frame_bytes = [], 0
             frame.append(piece)
@@ -116,9 +137,7 @@ def _pieces(patch: JobPatch) -> Iterator[JobPatch]:
         return
     middle = len(patch.tasks) // 2
     yield from _pieces(replace(patch, tasks=patch.tasks[:middle]))
-    yield from _pieces(
-        JobPatch(patch.job_id, cancelled_through=0, tasks=patch.tasks[middle:])
-    )
+    yield from _pieces(JobPatch(patch.job_id, cancelled_through=0, tasks=patch.tasks[middle:]))
 
 
 def gathered(news: Iterable[JobPatch]) -> tuple[JobPatch, ...]:
@@ -133,6 +152,4 @@ def gathered(news: Iterable[JobPatch]) -> tuple[JobPatch, ...]:
             max(known.cancelled_through, patch.cancelled_through),
         )
         tasks.setdefault(patch.job_id, []).extend(patch.tasks)
-    return tuple(
-        replace(patch, tasks=tuple(tasks[job_id])) for job_id, patch in joined.items()
-    )
+    return tuple(replace(patch, tasks=tuple(tasks[job_id])) for job_id, patch in joined.items())

@@ -42,6 +42,7 @@ from rain.sched.messages import (
     TaskPatch,
 )
 from rain.sched.records import CancelRow, JobRow, TableRecord, TaskRow
+from rain.sched.states import TaskState
 
 JOBS_MAX = 50_000
 """Jobs in one table; patches for more are dropped and counted."""
@@ -223,7 +224,7 @@ class Table:
 
     def is_job_over(self, job_id: JobId) -> bool:
         known = self._known.get(job_id)
-        return known is not None and known.job is not None and not known.open_count
+        return known is not None and known.is_job_over()
 
     def open_tasks(self, job_id: JobId) -> list[int]:
         """Tasks that are not over, sorted; none of a job whose spec is unknown."""
@@ -234,6 +235,25 @@ class Table:
         """Tasks with a cell or ends of their own, sorted; all others are pending."""
         known = self._known.get(job_id)
         return known.tasks() if known is not None else []
+
+    def state(self, job_id: JobId, task: int) -> TaskState:
+        known = self._known.get(job_id)
+        return known.state(task) if known is not None else TaskState.PENDING
+
+    def state_counts(self, job_id: JobId) -> list[int]:
+        """How many tasks are in each state, in the order of TaskState."""
+        known = self._known.get(job_id)
+        return list(known.counts) if known is not None else [0] * len(TaskState)
+
+    def first_unsuccessful(self, job_id: JobId) -> int | None:
+        """The first task that has not succeeded; None: all have."""
+        known = self._known.get(job_id)
+        return known.first_unsuccessful() if known is not None else None
+
+    def finished_unix_ms(self, job_id: JobId) -> int:
+        """When the last attempt of this job ended; 0: none did."""
+        known = self._known.get(job_id)
+        return known.finished_unix_ms() if known is not None else 0
 
     def attempts_on(self, node_id: NodeId) -> tuple[AttemptId, ...]:
         """Placed, starting or running there by the cells, sorted; of cancelled jobs too."""

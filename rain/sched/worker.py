@@ -461,9 +461,7 @@ class Worker:
         stop = StopContainer(attempt.attempt_id, self._config.stop_grace_ms)
         return [Persist((attempt.row(),)), stop]
 
-    def _adopt(
-        self, attempt: _Attempt, container: ContainerFound, now_ms: int
-    ) -> list[Output]:
+    def _adopt(self, attempt: _Attempt, container: ContainerFound, now_ms: int) -> list[Output]:
         if container.exit_code is not None:
             attempt.is_recovered = False
             end = _end_of(

@@ -1,0 +1,332 @@
+"""Streams over TCP, on the port number of the packets.
+
+Control: `post` hands frames of any size, in order, to the one connection this node keeps to each
+peer it talks to. It is dialled on demand and closed when idle. A frame that cannot be delivered is
+dropped and counted, with all that waited behind it: the cores ask again, and an old order must not
+arrive late. Bulk: `call` and `serve` (see calls.py) use connections of their own.
+
+Whoever connects is a stranger until its first frame is verified: STRANGERS_MAX of them at once, the
+oldest gives way, and none is kept longer than STRANGER_TIMEOUT_MS. A frame that is refused ends its
+connection, so what a stranger can cost is one check per connect.
+"""
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine
+
+from rain.mesh.calls import IDLE_TIMEOUT_MS, Callee, Caller, CallError, Serve
+from rain.mesh.discovery import EVERYWHERE, is_ipv4
+from rain.mesh.envelope import SENDERS_MAX, Envelope
+from rain.mesh.frames import (
+    CONTENT_BYTES_MAX,
+    READ_AHEAD_BYTES,
+    BrokenConnection,
+    Connection,
+    Hello,
+    Posted,
+    dial,
+)
+from rain.mesh.transport import bind_error
+from rain.model import Address, NodeId
+
+__all__ = ["CallError", "Serve", "Streams"]
+
+QUEUE_FRAMES_MAX = 1_024
+QUEUE_BYTES_MAX = 64 * 1024 * 1024
+"""Of one peer, waiting to be sent."""
+BACKOFF_MS_MIN = 100
+BACKOFF_MS_MAX = 2_000
+"""After a failed dial that address is left alone for so long; it doubles."""
+STRANGERS_MAX = 64
+STRANGER_TIMEOUT_MS = 10_000
+CONNECTIONS_MAX = 1_024
+CONNECTIONS_PER_MEMBER_MAX = 8
+BACKLOG = 128
+
+FindAddress = Callable[[NodeId], Address | None]
+ReceiveFrame = Callable[[NodeId, int, bytes, str], object]
+"""(sender, boot epoch, body, host it came from)"""
+
+
+class _Line:
+    """What waits for one peer, and the connection it goes over."""
+
+    def __init__(self) -> None:
+        self.frames: deque[bytes] = deque()
+        self.waiting_bytes = 0
+        self.wake = asyncio.Event()
+        self.connection: Connection | None = None
+        self.failed_address: Address | None = None
+        self.backoff_ms = BACKOFF_MS_MIN
+        self.retry_at = 0.0
+
+    def clear(self) -> int:
+        dropped = len(self.frames)
+        self.frames.clear()
+        self.waiting_bytes = 0
+        return dropped
+
+
+class Streams:
+    """Frames in by the callback, frames out by `post`; questions by `call` and `serve`."""
+
+    def __init__(
+        self, envelope: Envelope, find_address: FindAddress, receive: ReceiveFrame
+    ) -> None:
+        self._bind = EVERYWHERE
+        self._port = 0
+        self._envelope = envelope
+        self._find_address = find_address
+        self._receive = receive
+        self._verbs: dict[str, Serve] = {}
+        self._lines: dict[NodeId, _Line] = {}
+        self._callers: dict[NodeId, Caller] = {}
+        self._strangers: dict[Connection, None] = {}
+        self._members: dict[Connection, NodeId] = {}
+        self._socket: socket.socket | None = None
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = asyncio.Event()
+        self._ended = asyncio.Event()
+        self.dropped: dict[str, int] = {}
+
+    async def open(self, bind: str, port: int) -> None:
+        """Take the port. MeshError when it is not to be had."""
+        self._bind = bind
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listening.setblocking(False)
+        # Connections of an earlier run that the kernel still remembers must not block a restart.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((bind, port))
+            listening.listen(BACKLOG)
+        except OSError as error:
+            listening.close()
+            raise bind_error(bind, port, error) from None
+        self._port = listening.getsockname()[1]
+        self._socket = listening
+
+    async def run(self) -> None:
+        """Serve and deliver until `close`."""
+        assert self._socket is not None, "open() comes first"
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                await self._serve_until_closed(self._socket)
+        finally:
+            self._closed.set()
+            self._ended.set()
+
+    async def close(self) -> None:
+        """Hang up. What was handed to the kernel still goes out; what is queued is dropped."""
+        self._closed.set()
+        if self._group is not None:
+            await self._ended.wait()
+        elif self._socket is not None:
+            self._socket.close()
+
+    @property
+    def port(self) -> int:
+        """The port taken; differs from the one asked for when that was 0."""
+        return self._port
+
+    def post(self, to: NodeId, body: bytes) -> None:
+        """Deliver this frame, if that node can be reached now."""
+        assert len(body) <= CONTENT_BYTES_MAX, f"a frame of {len(body)} bytes"
+        assert to != self._envelope.node_id, "a node posts nothing to itself"
+        line = self._lines.get(to)
+        if line is None:
+            if len(self._lines) >= SENDERS_MAX or self._group is None or self._closed.is_set():
+                return self._count("no_line")
+            line = self._lines[to] = _Line()
+            self._spawn(self._deliver_forever(to, line))
+        if len(line.frames) >= QUEUE_FRAMES_MAX or line.waiting_bytes + len(body) > QUEUE_BYTES_MAX:
+            return self._count("queue_full")
+        line.frames.append(body)
+        line.waiting_bytes += len(body)
+        return line.wake.set()
+
+    def serve(self, verb: str, serve: Serve) -> None:
+        """Answer calls of that verb by this generator function."""
+        assert verb not in self._verbs, f"{verb} is served already"
+        self._verbs[verb] = serve
+
+    async def call(self, node_id: NodeId, verb: str, args: bytes) -> AsyncIterator[bytes]:
+        """Ask; the answers come one by one. CallError when the call fails or breaks off."""
+        if self._group is None or self._closed.is_set():
+            raise CallError("this node is not running")
+        if node_id == self._envelope.node_id:
+            raise CallError("a node does not call itself")
+        if node_id not in self._callers and len(self._callers) >= SENDERS_MAX:
+            self._callers = {key: each for key, each in self._callers.items() if not each.is_idle}
+            if len(self._callers) >= SENDERS_MAX:
+                raise CallError("too many nodes are being called")
+        caller = self._callers.get(node_id)
+        if caller is None:
+            caller = Caller(lambda: self._dial(node_id), self._spawn, self._count)
+            self._callers[node_id] = caller
+        answers = caller.call(verb, args)
+        try:
+            async for answer in answers:
+                yield answer
+        finally:
+            await answers.aclose()
+
+    # --- out -------------------------------------------------------------------------------------
+
+    async def _deliver_forever(self, to: NodeId, line: _Line) -> None:
+        watcher: asyncio.Task[None] | None = None
+        try:
+            while await self._has_work(line):
+                try:
+                    if line.connection is None or line.connection.is_closed:
+                        line.connection = await self._redial(to, line)
+                        watcher = self._spawn(self._watch(line.connection))
+                    while line.frames:
+                        body = line.frames.popleft()
+                        line.waiting_bytes -= len(body)
+                        await line.connection.send(Posted(body))
+                except BrokenConnection as error:
+                    self._count(error.reason)
+                    self._count("undelivered", line.clear())
+                    if line.connection is not None:
+                        line.connection.abort()
+        finally:
+            del self._lines[to]
+            if watcher is not None:
+                watcher.cancel()
+            if line.connection is not None:
+                line.connection.close()
+
+    async def _has_work(self, line: _Line) -> bool:
+        """False: nothing was posted for so long that the connection is not worth keeping."""
+        while not line.frames:
+            line.wake.clear()
+            try:
+                async with asyncio.timeout(IDLE_TIMEOUT_MS / 1_000):
+                    await line.wake.wait()
+            except TimeoutError:
+                return False
+        return True
+
+    async def _redial(self, to: NodeId, line: _Line) -> Connection:
+        now = asyncio.get_running_loop().time()
+        address = self._find_address(to)
+        if now < line.retry_at and address == line.failed_address:
+            raise BrokenConnection("backoff")
+        try:
+            connection = await self._dial(to)
+        except BrokenConnection:
+            if address != line.failed_address:
+                line.backoff_ms = BACKOFF_MS_MIN
+            line.failed_address = address
+            line.retry_at = asyncio.get_running_loop().time() + line.backoff_ms / 1_000
+            line.backoff_ms = min(2 * line.backoff_ms, BACKOFF_MS_MAX)
+            raise
+        line.backoff_ms = BACKOFF_MS_MIN
+        line.failed_address = None
+        return connection
+
+    async def _watch(self, connection: Connection) -> None:
+        """Nothing comes back on a control connection but its end; the next post dials anew."""
+        try:
+            await connection.receive()
+        except BrokenConnection as error:
+            self._count(error.reason)
+        else:
+            self._count("unexpected")
+        finally:
+            connection.abort()
+
+    async def _dial(self, to: NodeId) -> Connection:
+        address = self._find_address(to)
+        if address is None or not is_ipv4(address.host) or not address.port:
+            raise BrokenConnection("no_address")
+        return await dial(address, to, self._envelope, self._bind)
+
+    # --- in --------------------------------------------------------------------------------------
+
+    def _on_connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._closed.is_set() or len(self._members) >= CONNECTIONS_MAX:
+            self._count("too_many_connections")
+            writer.transport.abort()
+            return
+        try:
+            connection = Connection(reader, writer, self._envelope, None)
+        except OSError:  # hung up already
+            writer.transport.abort()
+            return
+        if len(self._strangers) >= STRANGERS_MAX:
+            self._count("too_many_strangers")
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            oldest.abort()
+        self._strangers[connection] = None
+        self._spawn(self._serve_connection(connection))
+
+    async def _serve_connection(self, connection: Connection) -> None:
+        callee = Callee(connection, self._verbs, self._spawn, self._count)
+        try:
+            await self._meet(connection)
+            while True:
+                frame = await connection.receive()
+                if isinstance(frame, Posted):
+                    assert connection.peer is not None, "only a verified sender posts"
+                    self._receive(
+                        connection.peer, connection.boot_epoch, frame.body, connection.host
+                    )
+                else:
+                    callee.handle(frame)
+        except BrokenConnection as error:
+            self._count(error.reason)
+        finally:
+            callee.close()
+            self._strangers.pop(connection, None)
+            self._members.pop(connection, None)
+            connection.abort()
+
+    async def _meet(self, connection: Connection) -> None:
+        """A stranger becomes a member by one small verified frame, soon."""
+        try:
+            async with asyncio.timeout(STRANGER_TIMEOUT_MS / 1_000):
+                await connection.greet(dialled=False)
+                hello = await connection.receive()
+        except TimeoutError:
+            raise BrokenConnection("stranger_timeout") from None
+        if not isinstance(hello, Hello) or connection.peer is None:
+            raise BrokenConnection("unexpected")
+        if list(self._members.values()).count(connection.peer) >= CONNECTIONS_PER_MEMBER_MAX:
+            raise BrokenConnection("too_many_connections")
+        self._strangers.pop(connection, None)
+        self._members[connection] = connection.peer
+
+    async def _serve_until_closed(self, listening: socket.socket) -> None:
+        server = await asyncio.start_server(
+            self._on_connect, sock=listening, limit=READ_AHEAD_BYTES
+        )
+        try:
+            await self._closed.wait()
+        finally:
+            server.close()
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        for connection in [*self._strangers, *self._members]:
+            connection.abort()
+        for caller in self._callers.values():
+            caller.close()
+
+    # --- both ------------------------------------------------------------------------------------
+
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        assert self._group is not None, "run() comes first"
+        task = self._group.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _count(self, reason: str, times: int = 1) -> None:
+        self.dropped[reason] = self.dropped.get(reason, 0) + times

@@ -1,0 +1,251 @@
+"""The coordinator's judgement of what workers say: adopt, advance, finish, stop, give up.
+
+*Live* are attempts that their worker said, in this reign, to be starting or running, with the
+instant of their start. Whatever comes in, `_resolve` makes the cell and what is live agree:
+
+* task over: what is live is stopped;
+* the cell's attempt is live: it is adopted (a new turn) where an earlier reign placed it, or its
+  stage follows;
+* the cell's attempt is silent: it is left alone, and so is what else is live, until its node
+  speaks or is gone;
+* the cell waits, or another one has run longer: the longest-running is adopted, and once that is
+  on disk the others are stopped.
+
+J1. The first word of a worker about an end stands; LOST, a conclusion, yields to a word. An end
+is acknowledged only when this reign has counted enough copies of it.
+J4. An attempt of a known job is stopped only for a decision on disk: its task is over, or
+another attempt stands. What is not known at all is asked for (`want`), never stopped.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rain.effects import Output
+from rain.model import AttemptId, End, EndState, Job, JobId, NodeId, Stage, Value
+from rain.sched import decisions
+from rain.sched.antientropy import AntiEntropy
+from rain.sched.cells import FAILURES, is_active
+from rain.sched.ledger import Ledger
+from rain.sched.messages import AttemptEnd, AttemptReport, Cell, JobPatch, TaskPatch
+from rain.sched.orders import Orders, Reign
+from rain.sched.refusals import Refusals
+from rain.sched.replication import Receipt, Replication
+
+TaskKey = tuple[JobId, int]
+
+
+class JudgementConfig(Value, frozen=True):
+    failure_backoff_ms: int = 1_000
+
+
+@dataclass(slots=True)
+class _Live:
+    since_ms: int
+    stage: Stage
+
+
+class Judgement:
+    """What this reign has heard of attempts, and what it makes of it."""
+
+    def __init__(
+        self,
+        config: JudgementConfig,
+        ledger: Ledger,
+        reign: Reign,
+        orders: Orders,
+        replication: Replication,
+        antientropy: AntiEntropy,
+        refusals: Refusals,
+    ) -> None:
+        self.dropped: dict[str, int] = {}
+        self._config = config
+        self._ledger = ledger
+        self._table = ledger.table
+        self._reign = reign
+        self._orders = orders
+        self._replication = replication
+        self._antientropy = antientropy
+        self._refusals = refusals
+        self._live: dict[TaskKey, dict[AttemptId, _Live]] = {}
+
+    def clear(self) -> None:
+        self._live.clear()
+
+    def on_reports(
+        self, sender: NodeId, reports: Iterable[AttemptReport], now_ms: int
+    ) -> list[Output]:
+        outputs: list[Output] = []
+        unknown: dict[JobId, None] = {}
+        for report in reports:
+            attempt_id = report.attempt_id
+            job = self._table.job(attempt_id.job_id)
+            if attempt_id.node_id != sender:
+                self._drop("report_for_another_node")
+            elif job is None:
+                unknown[attempt_id.job_id] = None
+            elif attempt_id.task >= job.spec.tasks:
+                self._drop("report_not_sound")
+            elif report.end is not None:
+                outputs += self._on_end(job, attempt_id, report.end, now_ms)
+            else:
+                outputs += self._on_live(report, now_ms)
+        return outputs + self._antientropy.want(sender, unknown)
+
+    def on_inventory(
+        self, node_id: NodeId, reports: Sequence[AttemptReport], now_ms: int
+    ) -> list[Output]:
+        """All that a node runs: what the table places there besides is lost."""
+        listed = {report.attempt_id: None for report in reports}
+        for rivals in self._live.values():
+            for attempt_id in [a for a in rivals if a.node_id == node_id and a not in listed]:
+                del rivals[attempt_id]
+        self._orders.let_go_of(node_id, listed)
+        outputs = self.on_reports(node_id, reports, now_ms)
+        for attempt_id in self._ledger.board.attempts_on(node_id):
+            if attempt_id not in listed and not self._orders.is_unheard(attempt_id):
+                outputs += self._lose(attempt_id, "its node does not know it", now_ms)
+        return outputs
+
+    def lose_node(self, node_id: NodeId, reason: str, now_ms: int) -> list[Output]:
+        """A node is gone: what it ran is lost, and nobody's failure."""
+        for rivals in self._live.values():
+            for attempt_id in [a for a in rivals if a.node_id == node_id]:
+                del rivals[attempt_id]
+        self._live = {key: rivals for key, rivals in self._live.items() if rivals}
+        self._orders.let_go_of(node_id)
+        outputs: list[Output] = []
+        for attempt_id in self._ledger.board.attempts_on(node_id):
+            outputs += self._lose(attempt_id, reason, now_ms)
+        return outputs
+
+    def cancel(self, job_id: JobId, now_ms: int) -> list[Output]:
+        """A job was cancelled: what runs of it is stopped."""
+        return [*self._orders.stop(self._ledger.board.attempts_of(job_id), "cancelled", now_ms)]
+
+    def check(self) -> None:
+        for key, rivals in self._live.items():
+            for attempt_id in rivals:
+                assert (attempt_id.job_id, attempt_id.task) == key
+
+    # --- Inside ----------------------------------------------------------------------------------
+
+    def _drop(self, reason: str) -> None:
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+
+    def _on_live(self, report: AttemptReport, now_ms: int) -> list[Output]:
+        attempt_id = report.attempt_id
+        job_id, task = attempt_id.job_id, attempt_id.task
+        known = self._table.ends(job_id, task).get(attempt_id)
+        if self._orders.is_stopping(attempt_id):
+            return []
+        if known is not None and known.state is not EndState.LOST:
+            return [*self._orders.stop([attempt_id], "it has ended already", now_ms)]
+        is_running = report.stage is Stage.RUNNING
+        self._orders.heard(attempt_id, is_running=is_running)
+        if is_running:
+            self._refusals.forgive(job_id, attempt_id.node_id)
+        stage = Stage.RUNNING if is_running else Stage.STARTING
+        rivals = self._live.setdefault((job_id, task), {})
+        rivals[attempt_id] = _Live(now_ms - report.running_ms, stage)
+        return self._resolve(job_id, task, now_ms)
+
+    def _on_end(self, job: Job, attempt_id: AttemptId, end: End, now_ms: int) -> list[Output]:
+        """An outcome: decide what follows, make it safe, then let the worker forget it."""
+        job_id, task, epoch = job.job_id, attempt_id.task, self._reign.current()
+        receipt = Receipt(attempt_id.node_id, attempt_id=attempt_id)
+        if self._replication.is_waiting(receipt) or self._replication.is_full():
+            return []
+        cell = self._table.cell(job_id, task)
+        is_over = cell.success or cell.final
+        if not is_over and not decisions.may_decide(cell, epoch):
+            self._drop("decided_by_a_later_reign")
+            return []
+        self._let_go(attempt_id)
+        known = self._table.ends(job_id, task).get(attempt_id)
+        if known is None or known.state is EndState.LOST:
+            after = (
+                None
+                if is_over
+                else decisions.after_end(self._table, job, attempt_id, end, epoch)
+            )
+            self._note(cell, after, AttemptEnd(attempt_id, end))
+            if after is not None and after.stage is Stage.PENDING:
+                self._back_off(attempt_id, end, now_ms)
+        outputs = self._resolve(job_id, task, now_ms)
+        near = (attempt_id.node_id, job.submitter_id)
+        patch = self._task_patch(job_id, task)
+        return self._replication.commit((patch,), receipt, now_ms, *near) + outputs
+
+    def _note(self, cell: Cell, after: Cell | None, entry: AttemptEnd) -> None:
+        job_id, task = entry.attempt_id.job_id, entry.attempt_id.task
+        if after is None:
+            patch = JobPatch(job_id, tasks=(TaskPatch(task, task, cell, (entry,)),))
+            self._ledger.merge((patch,))
+        else:
+            self._ledger.decide(after, job_id, task, entry)
+
+    def _back_off(self, attempt_id: AttemptId, end: End, now_ms: int) -> None:
+        """The next attempt waits a while, or goes elsewhere."""
+        if end.state is EndState.REFUSED:
+            self._refusals.note(attempt_id.job_id, attempt_id.node_id, now_ms)
+        elif end.state in FAILURES:
+            until_ms = now_ms + self._config.failure_backoff_ms
+            self._ledger.board.hold_back(attempt_id.job_id, attempt_id.task, until_ms)
+
+    def _lose(self, attempt_id: AttemptId, reason: str, now_ms: int) -> list[Output]:
+        """Conclude that the attempt its cell names is gone."""
+        job_id, task, epoch = attempt_id.job_id, attempt_id.task, self._reign.current()
+        cell = self._table.cell(job_id, task)
+        if cell.attempt_id != attempt_id or not decisions.may_decide(cell, epoch):
+            self._drop("decided_by_a_later_reign")
+            return []
+        self._let_go(attempt_id)
+        if self._table.cancelled(job_id):
+            after = decisions.finished(cell, epoch, attempt_id, success=False)
+        else:
+            after = decisions.waiting(cell, epoch)
+        entry = AttemptEnd(attempt_id, End(EndState.LOST, reason=reason))
+        news = self._ledger.decide(after, job_id, task, entry)
+        return [*self._ledger.persist(news), *self._resolve(job_id, task, now_ms)]
+
+    def _let_go(self, attempt_id: AttemptId) -> None:
+        self._orders.let_go(attempt_id)
+        key = (attempt_id.job_id, attempt_id.task)
+        rivals = self._live.get(key, {})
+        rivals.pop(attempt_id, None)
+        if not rivals:
+            self._live.pop(key, None)
+
+    def _resolve(self, job_id: JobId, task: int, now_ms: int) -> list[Output]:
+        """Make the cell and what is live agree; see the top of this file."""
+        epoch = self._reign.current()
+        rivals = self._live.get((job_id, task), {})
+        live = {a: word for a, word in rivals.items() if not self._orders.is_stopping(a)}
+        cell = self._table.cell(job_id, task)
+        if not live:
+            return []
+        if self._table.is_task_over(job_id, task):
+            return [*self._orders.stop(sorted(live), "its task is over", now_ms)]
+        if not decisions.may_decide(cell, epoch):
+            self._drop("decided_by_a_later_reign")
+            return []
+        current = cell.attempt_id if is_active(cell) else None
+        if current is not None and current not in live:
+            if not self._orders.is_assigned(current):
+                return []
+            live[current] = _Live(now_ms, cell.stage)
+        kept = min(live, key=lambda a: (live[a].since_ms, a != current, a))
+        stage = live[kept].stage
+        stops = self._orders.stop(sorted(a for a in live if a != kept), "another stands", now_ms)
+        if kept == current and cell.epoch in self._reign.epochs:
+            if stage <= cell.stage:
+                return [*stops]
+            after = Cell(False, cell.generation, False, cell.epoch, cell.turn, stage, kept)
+        else:
+            after = decisions.adopted(cell, epoch, kept, stage)
+        return [*self._ledger.persist(self._ledger.decide(after, job_id, task), stops)]
+
+    def _task_patch(self, job_id: JobId, task: int) -> JobPatch:
+        ends = tuple(AttemptEnd(a, e) for a, e in self._table.ends(job_id, task).items())
+        cell = self._table.cell(job_id, task)
+        return JobPatch(job_id, tasks=(TaskPatch(task, task, cell, ends),))

@@ -1,0 +1,151 @@
+"""Orders under way: what was assigned or stopped, repeated until the worker has said so.
+
+An order carries the epoch of the reign and quotes its newest heartbeat, anew each time it is
+sent: a worker drops what has waited too long on its way.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from rain.effects import Post
+from rain.model import AttemptId, Epoch, JobId, NodeId, Value
+from rain.sched.messages import ORDERS_MAX, Assign, Stop
+from rain.sched.table import Table
+
+
+class OrdersConfig(Value, frozen=True):
+    assign_resend_ms: int = 1_000
+    assign_ask_ms: int = 5_000
+    """An attempt that is starting is asked about so often: the word that it runs may be lost."""
+    stop_resend_ms: int = 1_000
+
+
+@dataclass(slots=True)
+class Reign:
+    """This node's reign, if it has one. `epochs` are all its numbers; `epoch` is the newest."""
+
+    epoch: Epoch | None = None
+    epochs: dict[Epoch, None] = field(default_factory=dict)
+    beat: int = 0
+
+    def current(self) -> Epoch:
+        assert self.epoch is not None, "only a coordinator decides"
+        return self.epoch
+
+
+@dataclass(slots=True)
+class _Assigned:
+    sent_ms: int
+    is_heard: bool = False
+
+
+class Orders:
+    """At most one entry per attempt in the table that this reign placed or stops."""
+
+    def __init__(self, config: OrdersConfig, table: Table, reign: Reign) -> None:
+        self._config = config
+        self._table = table
+        self._reign = reign
+        self._assigned: dict[AttemptId, _Assigned] = {}
+        self._stopping: dict[AttemptId, tuple[int, str]] = {}
+
+    def clear(self) -> None:
+        self._assigned.clear()
+        self._stopping.clear()
+
+    def is_assigned(self, attempt_id: AttemptId) -> bool:
+        """Placed by this reign, and not yet known to run."""
+        return attempt_id in self._assigned
+
+    def is_unheard(self, attempt_id: AttemptId) -> bool:
+        """Placed by this reign, and its worker has not said a word about it."""
+        assigned = self._assigned.get(attempt_id)
+        return assigned is not None and not assigned.is_heard
+
+    def is_stopping(self, attempt_id: AttemptId) -> bool:
+        return attempt_id in self._stopping
+
+    def assign(self, attempts: Iterable[AttemptId], now_ms: int) -> list[Post]:
+        """Order these to be run, one message per job and node."""
+        grouped: dict[tuple[JobId, NodeId], list[AttemptId]] = {}
+        for attempt_id in attempts:
+            self._assigned.setdefault(attempt_id, _Assigned(now_ms)).sent_ms = now_ms
+            grouped.setdefault((attempt_id.job_id, attempt_id.node_id), []).append(attempt_id)
+        posts: list[Post] = []
+        for (job_id, node_id), batch in grouped.items():
+            job = self._table.job(job_id)
+            assert job is not None, "only known jobs are placed"
+            for start in range(0, len(batch), ORDERS_MAX):
+                piece = tuple(batch[start : start + ORDERS_MAX])
+                order = Assign(self._reign.current(), self._reign.beat, job, piece)
+                posts.append(Post(node_id, order))
+        return posts
+
+    def stop(self, attempts: Iterable[AttemptId], reason: str, now_ms: int) -> list[Post]:
+        """Order these to end; such as are ending already are left at that."""
+        fresh = [a for a in attempts if a not in self._stopping]
+        for attempt_id in fresh:
+            self._assigned.pop(attempt_id, None)
+            self._stopping[attempt_id] = (now_ms, reason)
+        return self._stops(fresh, reason)
+
+    def heard(self, attempt_id: AttemptId, *, is_running: bool) -> None:
+        assigned = self._assigned.get(attempt_id)
+        if assigned is None:
+            return
+        assigned.is_heard = True
+        if is_running:
+            del self._assigned[attempt_id]
+
+    def let_go(self, attempt_id: AttemptId) -> None:
+        """It has ended, or is concluded to be lost."""
+        self._assigned.pop(attempt_id, None)
+        self._stopping.pop(attempt_id, None)
+
+    def let_go_of(self, node_id: NodeId, listed: Iterable[AttemptId] = ()) -> None:
+        """A node is gone, or runs only what is listed: nothing else there can be stopped."""
+        kept = dict.fromkeys(listed)
+        for attempt_id in [a for a in self._stopping if a.node_id == node_id and a not in kept]:
+            del self._stopping[attempt_id]
+
+    def on_deadline(self, now_ms: int) -> list[Post]:
+        due = [a for a, assigned in self._assigned.items() if now_ms >= self._due_ms(assigned)]
+        posts = self.assign(due, now_ms)
+        again: dict[str, list[AttemptId]] = {}
+        for attempt_id, (sent_ms, reason) in self._stopping.items():
+            if now_ms >= sent_ms + self._config.stop_resend_ms:
+                again.setdefault(reason, []).append(attempt_id)
+        for reason, attempts in again.items():
+            self._stopping.update(dict.fromkeys(attempts, (now_ms, reason)))
+            posts += self._stops(attempts, reason)
+        return posts
+
+    def next_deadline_ms(self) -> int | None:
+        deadlines = [self._due_ms(assigned) for assigned in self._assigned.values()]
+        resend_ms = self._config.stop_resend_ms
+        deadlines += [sent_ms + resend_ms for sent_ms, _ in self._stopping.values()]
+        return min(deadlines, default=None)
+
+    def _due_ms(self, assigned: _Assigned) -> int:
+        config = self._config
+        return assigned.sent_ms + (
+            config.assign_ask_ms if assigned.is_heard else config.assign_resend_ms
+        )
+
+    def _stops(self, attempts: Iterable[AttemptId], reason: str) -> list[Post]:
+        grouped: dict[NodeId, list[AttemptId]] = {}
+        for attempt_id in attempts:
+            grouped.setdefault(attempt_id.node_id, []).append(attempt_id)
+        return [
+            Post(
+                node_id,
+                Stop(
+                    self._reign.current(),
+                    self._reign.beat,
+                    tuple(batch[start : start + ORDERS_MAX]),
+                    reason,
+                ),
+            )
+            for node_id, batch in grouped.items()
+            for start in range(0, len(batch), ORDERS_MAX)
+        ]

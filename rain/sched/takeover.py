@@ -1,0 +1,133 @@
+"""Inventory: what really runs where, asked before anything is decided about it.
+
+Roles and messages. A new reign asks every member that is up (InventoryRequest), again every
+`ask_interval_ms`, until all have answered that they are ready or `takeover_ms` are over. Only
+then are the answers judged, all together (one node's table may explain what runs on another), and
+only then is anything placed. Members that were silent, and those that come or come back later,
+are asked on; until one has answered nothing is placed there and what it runs is left alone.
+
+Not ready means: its executor has not listed its containers yet (E11); it is asked again.
+
+What it does not do: judge an answer (coordinator.py), or conclude that somebody is gone.
+"""
+
+from rain.effects import Output, Post
+from rain.model import Epoch, NodeId, Value
+from rain.sched.messages import Inventory, InventoryRequest
+from rain.sched.pool import Pool
+
+
+class TakeoverConfig(Value, frozen=True):
+    ask_interval_ms: int = 200
+    takeover_ms: int = 2_000
+    ask_later_interval_ms: int = 1_000
+    """Of those who did not answer in time."""
+
+
+class Inventories:
+    """Who has been asked, who has answered, and the answers that are not judged yet."""
+
+    def __init__(self, config: TakeoverConfig, pool: Pool) -> None:
+        self._config = config
+        self._pool = pool
+        self._epoch: Epoch | None = None
+        self._deadline_ms: int | None = None
+        self._round = 0
+        self._asked_ms: dict[NodeId, int] = {}
+        self._first_round: dict[NodeId, int] = {}
+        """Answers to earlier rounds are of an earlier life of that node, or of an earlier doubt."""
+        self._answered: dict[NodeId, None] = {}
+        self._answers: dict[NodeId, Inventory] = {}
+
+    def begin(self, epoch: Epoch, now_ms: int) -> None:
+        """A new reign knows nothing."""
+        self.end()
+        self._epoch = epoch
+        self._deadline_ms = now_ms + self._config.takeover_ms
+
+    def renumber(self, epoch: Epoch) -> None:
+        """The same reign: what was answered stands, what was asked is asked again."""
+        self._epoch = epoch
+        self._asked_ms.clear()
+        self._first_round.clear()
+
+    def end(self) -> None:
+        self._epoch = None
+        self._deadline_ms = None
+        self._asked_ms.clear()
+        self._first_round.clear()
+        self._answered.clear()
+        self._answers.clear()
+
+    def is_taking(self) -> bool:
+        return self._deadline_ms is not None
+
+    def is_inventoried(self, node_id: NodeId) -> bool:
+        return node_id in self._answered
+
+    def forget(self, node_id: NodeId) -> None:
+        """It came back, restarted, or runs what others have decided: ask it anew."""
+        self._answered.pop(node_id, None)
+        self._answers.pop(node_id, None)
+        self._asked_ms.pop(node_id, None)
+        self._first_round.pop(node_id, None)
+
+    def ask(self, beat: int, now_ms: int) -> list[Output]:
+        """Requests to all whose turn it is."""
+        if self._epoch is None:
+            return []
+        due = [n for n in self._missing() if now_ms >= self._due_ms(n)]
+        if due:
+            self._round += 1
+        for node_id in due:
+            self._asked_ms[node_id] = now_ms
+            self._first_round.setdefault(node_id, self._round)
+        return [Post(n, InventoryRequest(self._epoch, beat, self._round)) for n in due]
+
+    def on_inventory(self, sender: NodeId, answer: Inventory) -> None:
+        if answer.epoch != self._epoch or not self._pool.is_up(sender) or not answer.ready:
+            return
+        first_round = self._first_round.get(sender)
+        if first_round is None or answer.round < first_round:
+            return
+        if sender not in self._answered:
+            self._answered[sender] = None
+            self._answers[sender] = answer
+
+    def close(self, now_ms: int) -> bool:
+        """Is the takeover over with this? True once, when it is."""
+        if self._deadline_ms is None or (self._missing() and now_ms < self._deadline_ms):
+            return False
+        self._deadline_ms = None
+        return True
+
+    def to_judge(self) -> list[tuple[NodeId, Inventory]]:
+        """Answers by node, once it is time to judge them."""
+        if self.is_taking():
+            return []
+        answers, self._answers = self._answers, {}
+        return sorted(answers.items())
+
+    def next_deadline_ms(self) -> int | None:
+        if self._epoch is None:
+            return None
+        deadlines = [self._due_ms(node_id) for node_id in self._missing()]
+        if self._deadline_ms is not None:
+            deadlines.append(self._deadline_ms)
+        return min(deadlines, default=None)
+
+    def check(self) -> None:
+        assert not self._answers or self.is_taking(), "answers are judged when they can be"
+
+    def _missing(self) -> list[NodeId]:
+        return [node_id for node_id in self._pool.up() if node_id not in self._answered]
+
+    def _due_ms(self, node_id: NodeId) -> int:
+        """When it is to be asked (again); 0: at once."""
+        asked_ms = self._asked_ms.get(node_id)
+        if asked_ms is None:
+            return 0
+        config = self._config
+        return asked_ms + (
+            config.ask_interval_ms if self.is_taking() else config.ask_later_interval_ms
+        )

@@ -1,0 +1,270 @@
+"""What must come to pass once everything is mended, and how soon.
+
+L1 one coordinator, followed by all             5 s after the healing
+L2 the same view of who is here, everywhere     10 s
+L4 every acknowledged job is over               JOBS_BOUND_S, all of them known to everybody
+L5 no container is left, the tables are equal   SETTLE_BOUND_S after that
+L3 then nothing moves: a follower that restarts unseats nobody, a coordinator that dies is replaced
+   within 5 s, one that stops politely within 1 s, and whoever comes back takes nothing over
+"""
+
+from collections.abc import Callable, Sequence
+
+from rain.model import Epoch, JobId, MemberState
+
+from .checkers import Laws, tables
+from .faults import Faults
+from .host import Host
+from .trace import Trace
+from .workload import Workload
+from .world import Violation, World, draw_int, pick
+
+STEP_US = 50_000
+COORDINATOR_BOUND_US = 5_000_000
+VIEW_BOUND_US = 10_000_000
+JOBS_BOUND_US = 75_000_000
+SETTLE_BOUND_US = 20_000_000
+FAILOVER_BOUND_US = 5_000_000
+HANDOVER_BOUND_US = 1_000_000
+CALM_US = 3_000_000
+STOP_BOUND_US = 10_000_000
+
+
+class Progress:
+    """Judges the second part of a run."""
+
+    def __init__(
+        self,
+        world: World,
+        hosts: Sequence[Host],
+        faults: Faults,
+        workload: Workload,
+        laws: Laws,
+        trace: Trace,
+    ) -> None:
+        self._world = world
+        self._hosts = hosts
+        self._faults = faults
+        self._workload = workload
+        self._laws = laws
+        self._trace = trace
+        self._dice = world.dice("epilogue")
+
+    def judge(self, epilogue: str) -> None:
+        """Run on until all has come to pass; raise Violation for what has not."""
+        healed_us = self._world.now_us
+        self._wait("L1 one coordinator", healed_us + COORDINATOR_BOUND_US, self._many_reigns)
+        self._wait("L2 one view", healed_us + VIEW_BOUND_US, self._different_views)
+        self._wait("L4 every job ends", healed_us + JOBS_BOUND_US, self._open_jobs)
+        self._wait("L5 all is settled", self._world.now_us + SETTLE_BOUND_US, self._unsettled)
+        self._lost()
+        {
+            "none": self._nothing_moves,
+            "return": self._follower_returns,
+            "failover": self._coordinator_dies,
+            "handover": self._coordinator_stops,
+        }[epilogue]()
+        self._wait("L5 all is settled", self._world.now_us + SETTLE_BOUND_US, self._unsettled)
+        self._lost()
+
+    def _wait(self, law: str, until_us: int, what_is_wrong: Callable[[], str]) -> None:
+        while True:
+            wrong = what_is_wrong()
+            if not wrong:
+                self._trace.line(self._world.now_us, "all", f"** {law}")
+                return
+            if self._world.now_us >= until_us:
+                raise Violation(law, wrong)
+            self._world.run(self._world.now_us + STEP_US)
+
+    # --- what may still be wrong ---------------------------------------------------------------
+
+    def _reigns(self) -> dict[str, Epoch | None]:
+        return {
+            host.name: host.node.election.reign() for host in self._hosts if host.node is not None
+        }
+
+    def _many_reigns(self) -> str:
+        reigns = self._reigns()
+        reigning = [host.name for host in self._faults.coordinators()]
+        if len(reigning) == 1 and None not in reigns.values() and len(set(reigns.values())) == 1:
+            return ""
+        return f"{reigning} coordinate, followed are {_told(reigns)}"
+
+    def _different_views(self) -> str:
+        everybody = {host.node_id: host.boot_epoch for host in self._hosts if host.is_up}
+        for host in self._hosts:
+            if host.node is None:
+                continue
+            here = {
+                member.record.node_id: member.record.boot_epoch
+                for member in host.node.gossip.members()
+                if member.record.state is MemberState.ALIVE
+            }
+            if here != everybody:
+                missing = [one.name for one in self._hosts if one.node_id not in here]
+                return f"{host.name} does not see {missing}, or not in their newest boot"
+        return ""
+
+    def _open_jobs(self) -> str:
+        for job_id in sorted(self._workload.acknowledged):
+            for host in self._hosts:
+                if host.node is not None and not host.node.sched.table.is_job_over(job_id):
+                    return f"{host.name} holds {self._story_of(host, job_id)}"
+        # What was never acknowledged may have arrived all the same; then it ends too.
+        for host, table in zip(self._hosts, tables(self._hosts), strict=False):
+            for job_id in table.jobs():
+                if not table.is_job_over(job_id):
+                    return f"{host.name} holds {self._story_of(host, job_id)}"
+        return ""
+
+    def _story_of(self, host: Host, job_id: JobId) -> str:
+        assert host.node is not None
+        table = host.node.sched.table
+        if table.job(job_id) is None:
+            return f"nothing of {job_id}"
+        tasks = table.open_tasks(job_id)
+        return (
+            f"{job_id}, tasks {tasks} open, first {table.cell(job_id, tasks[0])}" if tasks else ""
+        )
+
+    def _unsettled(self) -> str:
+        wrong = self._many_reigns() or self._different_views()
+        if wrong:
+            return wrong
+        digests = {
+            host.name: host.node.sched.table.digest().hex()
+            for host in self._up()
+            if host.node is not None
+        }
+        if len(set(digests.values())) > 1:
+            return f"the tables differ: {digests}"
+        for host in self._hosts:
+            for key, container in host.executor.containers.items():
+                state = "runs" if container.exit_code is None else "is not removed"
+                return f"{host.name}: container {key} {state}"
+            owed = [key for key in host.disk.rows if key.startswith("attempt/")]
+            if owed:
+                return f"{host.name} still owes {owed[0]}"
+        return ""
+
+    def _lost(self) -> None:
+        """What was promised is there, in every table."""
+        for host in self._up():
+            assert host.node is not None
+            host.node.check()
+            table = host.node.sched.table
+            for job_id in self._workload.acknowledged:
+                if table.job(job_id) != self._workload.jobs[job_id]:
+                    raise Violation("S8 nothing accepted is lost", f"{host.name} lacks {job_id}")
+            for job_id in sorted(self._workload.cancelled):
+                if not table.cancelled(job_id) and not self._had_ended(host, job_id):
+                    raise Violation("S8 nothing accepted is lost", f"the cancel of {job_id} is")
+            for job_id, task in sorted(self._laws.committed):
+                if not table.cell(job_id, task).success:
+                    raise Violation(
+                        "S9 a committed success stays",
+                        f"{host.name}: {job_id}.{task} is {table.cell(job_id, task)}",
+                    )
+            self._outcomes_known(host)
+
+    def _had_ended(self, host: Host, job_id: JobId) -> bool:
+        """A cancel of a job that was over already may be accepted without a trace."""
+        assert host.node is not None
+        table, job = host.node.sched.table, self._workload.jobs[job_id]
+        cells = [table.cell(job_id, task) for task in range(job.spec.tasks)]
+        return all(cell.success or cell.final for cell in cells)
+
+    def _outcomes_known(self, host: Host) -> None:
+        assert host.node is not None
+        table = host.node.sched.table
+        for attempt_id in sorted(self._laws.settled_ends):
+            if attempt_id not in table.ends(attempt_id.job_id, attempt_id.task):
+                cell = table.cell(attempt_id.job_id, attempt_id.task)
+                if cell.attempt_id != attempt_id:
+                    raise Violation(
+                        "S9 no outcome is lost", f"{host.name} knows no end of {attempt_id}"
+                    )
+
+    # --- epilogues -----------------------------------------------------------------------------
+
+    def _nothing_moves(self) -> None:
+        self._steady(CALM_US)
+
+    def _follower_returns(self) -> None:
+        """The best-ranked of the others restarts: it has every wish to coordinate, and may not."""
+        reigning = self._faults.coordinators()[0]
+        others = [host for host in self._hosts if host is not reigning]
+        before = reigning.boot_epoch, self._followed()
+        host = pick(self._dice, others)
+        self._faults.kill(host)
+        self._world.run(self._world.now_us + draw_int(self._dice, 300_000, 4_000_000))
+        host.start()
+        self._world.run(self._world.now_us + VIEW_BOUND_US)
+        after = reigning.boot_epoch, self._followed()
+        if before != after:
+            raise Violation("L3 who returns unseats nobody", f"{before}, then {after}")
+
+    def _coordinator_dies(self) -> None:
+        reigning = self._faults.coordinators()[0]
+        before = len(self._laws.epochs)
+        self._faults.kill(reigning)
+        self._wait(
+            "L3 a dead coordinator is replaced",
+            self._world.now_us + FAILOVER_BOUND_US,
+            self._many_reigns,
+        )
+        self._few_epochs(before)
+        reigning.start()
+        epoch = self._followed()
+        self._world.run(self._world.now_us + VIEW_BOUND_US)
+        if self._followed() != epoch:
+            raise Violation(
+                "L3 who returns unseats nobody", f"{epoch}, then {_told(self._reigns())}"
+            )
+
+    def _coordinator_stops(self) -> None:
+        reigning = self._faults.coordinators()[0]
+        before = len(self._laws.epochs)
+        stopped_us = self._world.now_us
+        reigning.request_stop()
+        self._wait(
+            "L3 a polite stop ends",
+            stopped_us + STOP_BOUND_US,
+            lambda: f"{reigning.name} does not stop" if reigning.is_up else "",
+        )
+        self._wait(
+            "L3 a handover leaves no gap",
+            self._world.now_us + HANDOVER_BOUND_US,
+            self._many_reigns,
+        )
+        self._few_epochs(before)
+        reigning.start()
+        self._world.run(self._world.now_us + CALM_US)
+
+    def _few_epochs(self, before: int) -> None:
+        drawn = len(self._laws.epochs) - before
+        if drawn > 2:
+            raise Violation("L3 one reign follows another", f"{drawn} reigns after one death")
+
+    def _steady(self, span_us: int) -> None:
+        epoch = self._followed()
+        self._world.run(self._world.now_us + span_us)
+        if self._followed() != epoch:
+            raise Violation("L3 nothing moves", f"{epoch}, then {_told(self._reigns())}")
+
+    def _followed(self) -> Epoch | None:
+        """The reign of whoever coordinates."""
+        reigning = self._faults.coordinators()
+        node = reigning[0].node if reigning else None
+        return node.election.reign() if node is not None else None
+
+    def _up(self) -> list[Host]:
+        return [host for host in self._hosts if host.is_up]
+
+
+def _told(reigns: dict[str, Epoch | None]) -> str:
+    return ", ".join(
+        f"{name}: {'nobody' if epoch is None else f'{epoch.number} of {epoch.node_id}'}"
+        for name, epoch in reigns.items()
+    )

@@ -1,0 +1,116 @@
+"""One seed: a pool, its weather, its work; safety all the time, progress after the healing."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from .checkers import Laws
+from .faults import Faults
+from .host import Host
+from .network import Network
+from .options import Options, draw_options
+from .progress import Progress
+from .signing import Ed25519Signer, TagSigner, is_ed25519, verify_ed25519, verify_tag
+from .trace import Trace
+from .workload import Workload
+from .world import Violation, World
+
+
+class Outcome(NamedTuple):
+    """What one seed came to."""
+
+    seed: int
+    virtual_ms: int
+    nodes: int
+    faults: int
+    crashes: int
+    partitions: int
+    elections: int
+    jobs_submitted: int
+    jobs_acknowledged: int
+    results_committed: int
+    packets: int
+    is_ed25519: bool
+    violation: str
+
+
+class Simulation:
+    """Builds the pool of one seed and runs it."""
+
+    def __init__(
+        self,
+        seed: int,
+        nodes: int | None,
+        seconds: int,
+        say: Callable[[str], None] | None = None,
+        check_every: int = 16,
+    ) -> None:
+        self.seed = seed
+        self.world = World(seed)
+        self.trace = Trace(say)
+        self.options: Options = draw_options(self.world.dice("options"), nodes, seconds)
+        self._seconds = seconds
+        self.network = Network(self.world, self.options)
+        self.hosts = [self._host(index, check_every) for index in range(self.options.nodes)]
+        self.workload = Workload(self.world, self.hosts, self.options, self.trace)
+        self.laws = Laws(self.world, self.network, self.workload, self.trace)
+        self.faults = Faults(self.world, self.hosts, self.network, self.options, self.trace)
+        self.network.connect(self.hosts)
+        self.laws.connect(self.hosts)
+        for host in self.hosts:
+            host.connect(self.hosts, self.laws)
+            self.trace.name(host.node_id, host.name)
+
+    def run(self) -> Outcome:
+        self.trace.line(0, "all", f"** seed {self.seed}, {self.options!r}")
+        violation = ""
+        try:
+            self._play()
+        except Violation as broken:
+            violation = str(broken)
+            self.trace.line(self.world.now_us, "all", f"** VIOLATION {violation}")
+            violation = self.trace.named(violation)
+        return Outcome(
+            seed=self.seed,
+            virtual_ms=self.world.now_us // 1_000,
+            nodes=self.options.nodes,
+            faults=self.faults.count,
+            crashes=self.faults.crashes,
+            partitions=self.faults.partitions,
+            elections=len(self.laws.epochs),
+            jobs_submitted=len(self.workload.jobs),
+            jobs_acknowledged=len(self.workload.acknowledged),
+            results_committed=len(self.laws.committed),
+            packets=self.network.packets,
+            is_ed25519=is_ed25519(self.seed),
+            violation=violation,
+        )
+
+    def _play(self) -> None:
+        self.faults.plan()
+        self.workload.plan()
+        self.world.run(self.options.active_ms * 1_000)
+        self.faults.heal()
+        progress = Progress(
+            self.world, self.hosts, self.faults, self.workload, self.laws, self.trace
+        )
+        progress.judge(self.options.epilogue)
+        self.world.run(max(self.world.now_us, self._seconds * 1_000_000))
+
+    def _host(self, index: int, check_every: int) -> Host:
+        origin = f"{self.seed}/{index}"
+        real = is_ed25519(self.seed)
+        host = Host(
+            index,
+            self.world,
+            self.options,
+            self.network,
+            Ed25519Signer(origin) if real else TagSigner(origin),
+            verify_ed25519 if real else verify_tag,
+            self.trace,
+        )
+        host.check_every = check_every
+        return host
+
+
+def run_seed(seed: int, nodes: int | None, seconds: int) -> Outcome:
+    return Simulation(seed, nodes, seconds).run()

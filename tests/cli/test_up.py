@@ -1,0 +1,111 @@
+"""What `rain up` gives to the agent, here or in a process of its own; no secret by argv."""
+
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from rain.cli import up
+from rain.cli.up import agent_command, read_token, wait_ready
+from rain.config import ConfigError, UpOptions
+from tests.cli.conftest import Rain
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[UpOptions]:
+    """Puts a recorder in the place of the agent."""
+    seen: list[UpOptions] = []
+
+    def run_agent(options: UpOptions) -> int:
+        seen.append(options)
+        return 4
+
+    module = types.ModuleType("rain.agent.main")
+    module.run_agent = run_agent  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "rain.agent.main", module)
+    return seen
+
+
+def test_every_option_reaches_the_agent_and_is_remembered(
+    rain: Rain, data_dir: Path, started: list[UpOptions]
+) -> None:
+    told = rain(
+        *("up", "--new", "--pool", "attic", "--name", "lab-3", "--contact", "10.0.0.7"),
+        *("--contact", "b:99", "--bind", "127.0.0.1", "--port", "7300", "--cpus", "50%"),
+        *("--memory", "2g", "--no-work", "--executor", "both", "--rank", "5"),
+    )
+    assert told.code == 4, told.err
+    assert rain("up").code == 4
+    first, later = started
+    assert first == UpOptions(
+        data_dir=data_dir,
+        name="lab-3",
+        new=True,
+        pool="attic",
+        contacts=("10.0.0.7", "b:99"),
+        bind="127.0.0.1",
+        port=7300,
+        cpus="50%",
+        memory="2g",
+        no_work=True,
+        executor="both",
+        rank=5,
+    )
+    assert (later.new, later.pool, later.name, later.no_work) == (False, "", "lab-3", True)
+
+
+def test_the_token_of_a_file_reaches_the_agent(
+    rain: Rain, tmp_path: Path, data_dir: Path, started: list[UpOptions]
+) -> None:
+    file = tmp_path / "t"
+    file.write_text("On the other PC type: rain up\nrain1-abc\n")
+    rain("up", "--join-file", str(file))
+    assert started[0].token == "rain1-abc"
+    assert "rain1-abc" not in "".join(path.read_text() for path in data_dir.iterdir())
+
+
+def test_the_token_comes_by_stdin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "t"
+    file.write_text(" rain1-abc \n")
+    with file.open() as opened:
+        monkeypatch.setattr(sys, "stdin", opened)
+        assert read_token("-") == "rain1-abc"
+        with pytest.raises(ConfigError, match="no token"):
+            read_token("-")
+
+
+def test_the_same_options_again_as_words() -> None:
+    explicit = {"new": True, "name": "a", "contacts": ("b", "c:1"), "no_work": False, "rank": -1}
+    words = up.arguments_of(explicit)
+    assert words == ["--new", "--name=a", "--contact=b", "--contact=c:1", "--work", "--rank=-1"]
+    context = up.up.make_context("up", words)
+    assert {name: context.params[name] for name in explicit} == explicit
+
+
+def test_a_detached_agent_takes_no_modules_from_the_folder_it_was_typed_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "json.py").write_text("raise SystemExit('not ours')")
+    command = agent_command(tmp_path, ["--help"])
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, "--detach" in done.stdout) == (0, True), done.stderr
+
+
+READY = "import sys, time; print('already here'); print('ready: pc', flush=True); time.sleep(20)"
+
+
+@pytest.mark.parametrize(
+    ("program", "line"),
+    [(READY, "ready: pc"), ("print('not at all')", ""), ("print('readying')", "")],
+)
+def test_ready_is_a_word_of_its_own(tmp_path: Path, program: str, line: str) -> None:
+    with (tmp_path / "out").open("w+") as output:
+        agent = subprocess.Popen([sys.executable, "-c", program], stdout=output)
+        try:
+            assert wait_ready(agent, output, 10.0) == line
+        finally:
+            agent.kill()
+            agent.wait()

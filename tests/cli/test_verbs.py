@@ -1,0 +1,185 @@
+"""Verbs about what exists: tables for people, the agent's own JSON for programs."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Rain
+from tests.cli.fake_agent import FakeAgent, Json, end, job, output
+
+STATUS: Json = {
+    "node": {"id": "n1", "name": "studio-pc", "state": "alive", "address": "10.0.0.1:7246"},
+    "pool": {"id": "p", "name": "attic"},
+    "coordinator": {"id": "n2", "name": "lab-3"},
+    "epoch": {"number": 4, "node_id": "n2"},
+    "members": {"alive": 3, "suspect": 0, "dead": 1, "left": 0},
+    "version": "0.1.0",
+}
+NODE: Json = {
+    "id": "n1",
+    "name": "studio-pc",
+    "address": "10.0.0.1:7246",
+    "state": "alive",
+    "is_coordinator": True,
+    "capacity": {"cpus": 16.0, "memory_bytes": 32 * 2**30, "gpus": []},
+    "free": {"cpus": 1.5, "memory_bytes": 512 * 2**20, "gpus": []},
+    "labels": {},
+    "paused": False,
+    "version": "0.1.0",
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "content"),
+    [
+        (["status"], STATUS),
+        (["nodes"], {"nodes": [NODE]}),
+        (["jobs"], {"jobs": [job()]}),
+        (["job", "abc"], job()),
+        (["cancel", "abc"], {"cancelled": ["abc"]}),
+        (["invite", "--token"], {"token": "rain1-x"}),
+        (["wait", "abc"], {"exit_code": 0, "jobs": [job()]}),
+    ],
+)
+def test_json_is_the_agents_own(
+    rain: Rain, agent: FakeAgent, words: list[str], content: Json
+) -> None:
+    agent.on(words[0], end(**content))
+    told = rain(*words, "--json")
+    assert (told.code, told.json, told.err) == (0, content, "")
+
+
+def test_status_for_people(rain: Rain, agent: FakeAgent) -> None:
+    agent.on("status", end(**STATUS))
+    told = rain("status")
+    assert told.out.splitlines() == [
+        "node:          studio-pc  alive  10.0.0.1:7246",
+        "pool:          attic",
+        "coordinator:   lab-3 (epoch 4)",
+        "members:       3 alive, 1 dead",
+        "version:       0.1.0",
+    ]
+
+
+def test_status_without_a_coordinator(rain: Rain, agent: FakeAgent) -> None:
+    agent.on("status", end(**{**STATUS, "coordinator": None, "epoch": None, "disk": "full"}))
+    told = rain("status")
+    assert "coordinator:   none now" in told.out
+    assert "disk:          full" in told.out
+
+
+def test_nodes_for_people(rain: Rain, agent: FakeAgent) -> None:
+    idle = {**NODE, "name": "b", "is_coordinator": False, "idle_reason": "no engine answers"}
+    agent.on("nodes", end(nodes=[NODE, idle]))
+    header, first, second = rain("nodes").out.splitlines()
+    assert header.split()[:3] == ["NAME", "STATE", "ADDRESS"]
+    assert "1.5 of 16" in first
+    assert "512.0 MiB of 32.0 GiB" in first
+    assert first.endswith("coordinator")
+    assert second.endswith("no work: no engine answers")
+
+
+def test_jobs_for_people_are_not_folded_in_a_pipe(rain: Rain, agent: FakeAgent) -> None:
+    name = "a-rather-long-name-" * 10
+    tasks = {"PENDING": 3, "RUNNING": 2, "SUCCEEDED": 95}
+    agent.on("jobs", end(jobs=[job(name=name, state="RUNNING", exit_code=None, tasks=tasks)]))
+    lines = rain("jobs", "-a").out.splitlines()
+    assert len(lines) == 2
+    assert name in lines[1]
+    assert "3 PENDING, 2 RUNNING, 95 SUCCEEDED" in lines[1]
+    assert agent.args("jobs") == {"all": True}
+
+
+def test_a_job_with_its_tasks(rain: Rain, agent: FakeAgent) -> None:
+    lost = {
+        "number": 1, "node": "pc1", "state": "LOST", "exit_code": None,
+        "started_at": None, "ended_at": None, "reason": "its PC is gone",
+    }  # fmt: skip
+    fine = {**lost, "number": 2, "node": "pc2", "state": "SUCCEEDED", "exit_code": 0, "reason": ""}
+    task = {
+        "index": 5, "state": "SUCCEEDED", "exit_code": 0, "node": "pc2", "attempts": [lost, fine],
+    }  # fmt: skip
+    agent.on("job", end(**job(task_list=[task], waiting_for=["a PC with 2 GPUs"])))
+    told = rain("job", "last", "--tasks").out
+    assert agent.args("job") == {"id": "last", "tasks": True}
+    assert "waiting for:   a PC with 2 GPUs" in told
+    assert "LOST" in told
+    assert "its PC is gone" in told
+
+
+# --- logs ----------------------------------------------------------------------------------------
+
+
+def test_logs_of_one_task_are_raw(rain: Rain, agent: FakeAgent) -> None:
+    agent.on("logs", output(b"a"), output(b"b\n", fd=2), output(b"c"), end())
+    told = rain("logs", "abc.7", "-f")
+    assert (told.code, told.out, told.err) == (0, "ac", "b\n")
+    assert agent.args("logs") == {"id": "abc", "task": 7, "follow": True}
+
+
+def test_logs_of_an_array_carry_the_index_before_each_line(rain: Rain, agent: FakeAgent) -> None:
+    task_list = [{"index": 10}, {"index": 12}]
+    agent.on("job", end(**job(tasks_total=2, task_list=task_list)))
+    agent.on(
+        "logs",
+        output(b"one\ntw", task=0),
+        output(b"other\n", task=1),
+        output(b"o\nend", task=0),
+        end(),
+    )
+    assert rain("logs", "abc").out == "[10] one\n[12] other\n[10] two\n[10] end\n"
+
+
+def test_logs_as_json_keep_characters_whole(rain: Rain, agent: FakeAgent) -> None:
+    agent.on("job", end(**job(task_list=[{"index": 0}])))
+    agent.on("logs", output(b"caf\xc3"), output(b"\xa9\n"), end())
+    assert rain("logs", "abc", "--json").out.splitlines() == [
+        '{"task": 0, "fd": 1, "text": "caf"}',
+        '{"task": 0, "fd": 1, "text": "é\\n"}',
+    ]
+
+
+# --- wait, cancel, invite, down ------------------------------------------------------------------
+
+
+def test_wait_returns_the_jobs_own_code(rain: Rain, agent: FakeAgent) -> None:
+    agent.on("wait", end(exit_code=4, jobs=[job(), job("def", state="FAILED")]))
+    told = rain("wait", "abc", "def")
+    assert (told.code, told.out) == (4, "abc SUCCEEDED\ndef FAILED\n")
+
+
+def test_an_agent_lost_while_waiting_is_rains_own_failure(rain: Rain, agent: FakeAgent) -> None:
+    agent.on("wait", {"item": {"jobs": []}})
+    assert rain("wait", "abc").code == 125
+
+
+def test_cancel_names_what_was_cancelled(rain: Rain, agent: FakeAgent) -> None:
+    agent.on("cancel", end(cancelled=["abc", "def"]))
+    told = rain("cancel", "a", "d")
+    assert (told.code, told.out, told.err) == (0, "", "cancelled abc\ncancelled def\n")
+
+
+def test_the_token_is_the_last_line_and_alone_when_quiet(rain: Rain, agent: FakeAgent) -> None:
+    agent.on("invite", end(token="rain1-abc"))
+    assert rain("invite", "--token").out.splitlines()[-1] == "rain1-abc"
+    assert rain("invite", "--token", "-q").out == "rain1-abc\n"
+
+
+def test_down_waits_until_the_agent_is_gone(rain: Rain, agent: FakeAgent) -> None:
+    def stop(_args: Json) -> list[Json]:
+        agent.close()
+        return [end()]
+
+    agent.on_call("down", stop)
+    told = rain("down", "--drain", "2m")
+    assert (told.code, told.out) == (0, "stopped\n")
+    assert agent.args("down") == {"drain_ms": 120_000}
+
+
+def test_a_second_up_on_the_same_folder_is_refused(
+    rain: Rain, agent: FakeAgent, data_dir: Path
+) -> None:
+    told = rain("up", "--name", "other")
+    assert told.code == 1
+    assert "already runs" in told.err
+    assert not (data_dir / "settings.json").exists()

@@ -1,0 +1,229 @@
+"""Whole elections under faults drawn from a seed: safety all the way, one coordinator at the end."""
+
+import pytest
+
+from rain.model import Epoch, NodeId
+from tests.election.net import Net
+
+SETTLE_MS = 4_000
+HEAL_MS = 6_000
+SEEDS_EACH = 25
+
+
+def assert_epochs_are_sound(net: Net) -> None:
+    """Each is announced by its owner only, and every node's rise, across its crashes too."""
+    seen: dict[Epoch, NodeId] = {}
+    for node, epochs in net.announced.items():
+        assert epochs == sorted(epochs), f"epochs of {node} fell"
+        assert len({epoch.number for epoch in epochs}) == len(epochs)
+        for epoch in epochs:
+            assert epoch.node_id == node
+            assert seen.setdefault(epoch, node) == node
+
+
+def assert_settled(net: Net) -> None:
+    coordinators = net.coordinators()
+    assert len(coordinators) == 1, f"{coordinators}"
+    followed = set(net.followed())
+    assert len(followed) == 1, f"{followed}"
+    assert None not in followed
+
+
+def settled(seed: int, count: int, ranks: tuple[int, ...] = ()) -> Net:
+    net = Net(seed, count, ranks=ranks)
+    net.start()
+    net.run(SETTLE_MS)
+    assert_settled(net)
+    assert len(net.takeovers()) == 1
+    return net
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 9])
+def test_a_cold_start_elects_once(count: int) -> None:
+    for seed in range(5):
+        net = settled(seed, count)
+        assert net.takeovers()[0][0] < 1_300
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 9])
+def test_one_reign_change_per_death_and_soon(count: int) -> None:
+    for seed in range(20):
+        net = settled(seed, count)
+        died_ms = SETTLE_MS + seed * 7
+        net.run(died_ms)
+        net.crash(net.coordinators()[0])
+        net.run(died_ms + 3_000)
+        takeovers = net.takeovers(died_ms)
+        assert len(takeovers) == 1
+        assert takeovers[0][0] - died_ms <= 850
+        assert_settled(net)
+
+
+def test_a_death_costs_at_most_six_messages_a_member() -> None:
+    quiet, failing = settled(1, 9), settled(1, 9)
+    before = failing.messages
+    failing.crash(failing.coordinators()[0])
+    while not failing.takeovers(SETTLE_MS):
+        failing.run(failing.now_ms + 1)
+    # The beats of the first interval after the death were sent by the dead; the first beat of the
+    # successor and its acknowledgements are the rest.
+    assert failing.messages - before <= 6 * 9 + 9
+    quiet.run(SETTLE_MS + 1_000)
+    assert len(quiet.takeovers()) == 1
+
+
+def test_a_returning_node_unseats_nobody() -> None:
+    net = settled(3, 3)
+    net.crash("n1")
+    net.run(8_000)
+    reign = net.coordinators()
+    net.start("n1")
+    net.run(12_000)
+    assert net.coordinators() == reign
+    assert len(net.takeovers()) == 2
+    assert_settled(net)
+
+
+def test_partition_and_heal_end_in_the_stronger_reign() -> None:
+    for seed in range(10):
+        net = settled(seed, 5)
+        net.partition(("n1", "n2"))
+        net.run(SETTLE_MS + 6_000)
+        assert net.coordinators() == ["n1", "n3"]
+        net.heal()
+        net.run(SETTLE_MS + 12_000)
+        assert_settled(net)
+        assert net.coordinators() == ["n3"]
+        assert_epochs_are_sound(net)
+
+
+def test_an_isolated_worker_does_not_unseat_the_healthy_coordinator_on_its_return() -> None:
+    net = settled(4, 3)
+    net.partition(("n3",))
+    net.run(SETTLE_MS + 4_000)
+    assert net.coordinators() == ["n1", "n3"]
+    net.heal()
+    net.run(SETTLE_MS + 8_000)
+    assert net.coordinators() == ["n1"]
+    assert [node for _, node, _ in net.takeovers()] == ["n1", "n3"]
+    assert_settled(net)
+    # The reign that stays has lifted its number above the other's, without a takeover.
+    assert net.announced[NodeId("n1")][-1] > net.announced[NodeId("n3")][-1]
+
+
+def test_a_deaf_coordinator_is_replaced() -> None:
+    net = settled(5, 4)
+    deaf = net.coordinators()[0]
+    for other in net.hosts:
+        if other != deaf:
+            net.cut.add((other, deaf))
+    net.run(SETTLE_MS + 5_000)
+    hearing = [h.election.reign() for h in net.up() if h.election and h.node_id != deaf]
+    assert len(set(hearing)) == 1
+    assert hearing[0] is not None
+    assert hearing[0].node_id != deaf
+    net.heal()
+    net.run(SETTLE_MS + 9_000)
+    assert_settled(net)
+    assert net.coordinators() == [hearing[0].node_id]
+
+
+def test_a_full_disk_neither_stands_nor_blocks() -> None:
+    net = settled(6, 3)
+    net.fill_disk("n2")
+    net.crash("n1")
+    net.run(SETTLE_MS + 2_000)
+    assert net.coordinators() == ["n3"]
+    net.empty_disk("n2")
+    net.run(SETTLE_MS + 3_000)
+    assert_settled(net)
+
+
+def test_a_coordinator_with_a_full_disk_hands_over() -> None:
+    net = settled(7, 3)
+    net.fill_disk("n1")
+    net.run(SETTLE_MS + 1_500)
+    assert net.coordinators() == ["n2"]
+
+
+def test_a_slow_disk_lets_another_win() -> None:
+    net = settled(8, 3)
+    net.hosts[NodeId("n2")].disk_ms = 700
+    net.crash("n1")
+    net.run(SETTLE_MS + 3_000)
+    assert net.coordinators() == ["n3"]
+    assert net.announced[NodeId("n2")] == []
+
+
+def test_slow_disks_everywhere_still_elect() -> None:
+    net = Net(9, 3)
+    for host in net.hosts.values():
+        host.disk_ms = 500
+    net.start()
+    net.run(15_000)
+    assert_settled(net)
+
+
+def shake(net: Net, until_ms: int) -> None:
+    """Draw a fault every second or so: crash, start, cut, one-way cut, heal, loss, disks."""
+    names = sorted(net.hosts)
+    while net.now_ms < until_ms:
+        net.run(net.now_ms + 200 + int(net.rng.random() * 1_300))
+        victim = names[int(net.rng.random() * len(names))]
+        other = names[int(net.rng.random() * len(names))]
+        is_up = net.hosts[victim].election is not None
+        match int(net.rng.random() * 9):
+            case 0 | 1:
+                net.crash(victim) if is_up else net.start(victim)
+            case 2:
+                net.partition(tuple(names[: 1 + int(net.rng.random() * (len(names) - 1))]))
+            case 3 if victim != other:
+                net.cut.add((victim, other))
+                net.gossip()
+            case 4 | 5:
+                net.heal()
+            case 6:
+                net.loss_percent = int(net.rng.random() * 30)
+            case 7:
+                net.hosts[victim].disk_ms = 1 + int(net.rng.random() * 500)
+            case 8 if is_up and not net.hosts[victim].is_disk_full:
+                net.fill_disk(victim)
+            case _:
+                net.latency_ms = (1, 1 + int(net.rng.random() * 120))
+
+
+def quiet_down(net: Net) -> None:
+    """Everything heals: what is asked then is one coordinator, known to all."""
+    net.loss_percent = 0
+    net.latency_ms = (1, 4)
+    for host in net.hosts.values():
+        host.disk_ms = 4
+        if host.is_disk_full:
+            net.empty_disk(host.node_id)
+        if host.election is None:
+            net.start(host.node_id)
+    net.heal()
+    net.run(net.now_ms + HEAL_MS)
+
+
+def storm(seed: int) -> Net:
+    net = Net(seed, 2 + seed % 4)
+    net.start()
+    shake(net, 8_000)
+    quiet_down(net)
+    return net
+
+
+@pytest.mark.parametrize("first", range(0, 200, SEEDS_EACH))
+def test_after_any_storm_there_is_one_coordinator(first: int) -> None:
+    for seed in range(first, first + SEEDS_EACH):
+        net = storm(seed)
+        assert_epochs_are_sound(net)
+        assert len(net.coordinators()) == 1, f"seed {seed}: {net.coordinators()}"
+        assert len(set(net.followed())) == 1, f"seed {seed}: {net.followed()}"
+
+
+def test_a_seed_replays_alike() -> None:
+    one, other = storm(11), storm(11)
+    assert one.story == other.story
+    assert one.messages == other.messages

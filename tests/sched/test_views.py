@@ -1,0 +1,244 @@
+"""The JSON of `rain job` and `rain jobs`, word for word."""
+
+import json
+from typing import Any
+
+import pytest
+
+from rain.model import AttemptId, End, EndState, Job, JobSpec, Stage
+from rain.sched.identity import job_id_of
+from rain.sched.messages import Cell, JobPatch
+from rain.sched.table import Table
+from rain.sched.views import job_view, jobs_view
+from tests.sched.samples import (
+    ANNA,
+    BERT,
+    FIRST,
+    RIVAL,
+    make_attempt,
+    make_job,
+    over,
+    running,
+    task_patch,
+)
+
+NAMES = {ANNA: "desk", BERT: "attic"}
+CREATED_MS = 1_741_536_300_250
+
+
+def _job(tasks: int = 1, created_unix_ms: int = CREATED_MS) -> Job:
+    return make_job(tasks, "hash", created_unix_ms)
+
+
+def _end(state: str, code: int = -1, reason: str = "") -> End:
+    return End(EndState(state), code, reason, CREATED_MS + 1_000, CREATED_MS + 2_000)
+
+
+def _table(job: Job, *patches: JobPatch) -> Table:
+    table = Table()
+    table.merge((JobPatch(job.job_id, job), *patches))
+    return table
+
+
+def _ended(attempt_id: AttemptId, end: End, job: Job) -> JobPatch:
+    cell = over(attempt_id, success=end.state is EndState.SUCCEEDED)
+    return task_patch(job, attempt_id.task, cell, (attempt_id, end))
+
+
+def _task(table: Table, job: Job, task: int = 0, **rest: Any) -> dict[str, Any]:
+    view = job_view(table, job.job_id, NAMES, with_tasks=True, **rest)
+    found: dict[str, Any] = view["task_list"][task]
+    return found
+
+
+def test_a_job_that_nobody_has_started() -> None:
+    job = _job(3)
+    assert job_view(_table(job), job.job_id, NAMES, with_tasks=True) == {
+        "id": job.job_id,
+        "name": "hash",
+        "state": "PENDING",
+        "exit_code": None,
+        "submitted_by": "pc1",
+        "tasks_total": 3,
+        "tasks": {"PENDING": 3},
+        "created_at": "2025-03-09T16:05:00.250Z",
+        "finished_at": None,
+        "task_list": [
+            {"index": i, "state": "PENDING", "exit_code": None, "node": None, "attempts": []}
+            for i in range(3)
+        ],
+    }
+
+
+def test_a_task_that_was_lost_once_and_then_succeeded() -> None:
+    job = _job()
+    first, second = make_attempt(job), make_attempt(job, 0, 3, node=BERT)
+    table = _table(
+        job,
+        task_patch(job, 0, Cell(), (first, End(EndState.LOST, -1, "its node is gone"))),
+        _ended(second, _end("SUCCEEDED", 0), job),
+    )
+    view = job_view(table, job.job_id, NAMES, with_tasks=True)
+    assert (view["state"], view["exit_code"]) == ("SUCCEEDED", 0)
+    assert view["tasks"] == {"SUCCEEDED": 1}
+    assert view["finished_at"] == "2025-03-09T16:05:02.250Z"
+    assert view["task_list"] == [
+        {
+            "index": 0,
+            "state": "SUCCEEDED",
+            "exit_code": 0,
+            "node": "attic",
+            "attempts": [
+                {
+                    "number": 1,
+                    "node": "desk",
+                    "state": "LOST",
+                    "exit_code": None,
+                    "started_at": None,
+                    "ended_at": None,
+                    "reason": "its node is gone",
+                },
+                {
+                    "number": 3,
+                    "node": "attic",
+                    "state": "SUCCEEDED",
+                    "exit_code": 0,
+                    "started_at": "2025-03-09T16:05:01.250Z",
+                    "ended_at": "2025-03-09T16:05:02.250Z",
+                    "reason": "",
+                },
+            ],
+        }
+    ]
+    assert json.loads(json.dumps(view)) == view
+
+
+@pytest.mark.parametrize(
+    ("stage", "state"),
+    [(Stage.PLACED, "STARTING"), (Stage.STARTING, "STARTING"), (Stage.RUNNING, "RUNNING")],
+)
+def test_the_current_attempt_is_listed(stage: Stage, state: str) -> None:
+    job = _job(2)
+    table = _table(job, task_patch(job, 1, running(make_attempt(job, 1), stage)))
+    view = job_view(table, job.job_id, NAMES, with_tasks=True)
+    assert (view["state"], view["tasks"]) == (state, {"PENDING": 1, state: 1})
+    task = view["task_list"][1]
+    assert (task["state"], task["node"]) == (state, "desk")
+    assert [(each["number"], each["state"]) for each in task["attempts"]] == [(1, state)]
+    assert task["attempts"][0]["ended_at"] is None
+
+
+def test_a_failed_attempt_that_is_tried_again_leaves_the_task_pending() -> None:
+    job = _job()
+    attempt_id = make_attempt(job)
+    table = _table(
+        job, task_patch(job, 0, Cell(epoch=FIRST, turn=2), (attempt_id, _end("FAILED", 3)))
+    )
+    task = _task(table, job)
+    assert (task["state"], task["exit_code"]) == ("PENDING", None)
+    assert [(each["state"], each["exit_code"]) for each in task["attempts"]] == [("FAILED", 3)]
+
+
+def test_an_unsettled_outcome_is_not_told() -> None:
+    job = _job()
+    unsettled = {(job.job_id, 0)}
+    for end in (_end("SUCCEEDED", 0), _end("FAILED", 3)):
+        table = _table(job, _ended(make_attempt(job), end, job))
+        view = job_view(table, job.job_id, NAMES, unsettled)
+        assert (view["state"], view["tasks"]) == ("RUNNING", {"RUNNING": 1})
+        assert (view["exit_code"], view["finished_at"]) == (None, None)
+        task = _task(table, job, unsettled=unsettled)
+        assert (task["state"], task["exit_code"]) == ("RUNNING", None)
+        assert [(each["state"], each["ended_at"]) for each in task["attempts"]] == [
+            ("RUNNING", None)
+        ]
+
+
+def test_an_unsettled_failure_that_is_tried_again_is_not_told() -> None:
+    job = _job()
+    first, second = make_attempt(job), make_attempt(job, 0, 3)
+    failed = task_patch(job, 0, Cell(epoch=FIRST, turn=2), (first, _end("FAILED", 3)))
+    again = task_patch(job, 0, running(second, Stage.PLACED))
+    unsettled = [(job.job_id, 0)]
+    task = _task(_table(job, failed), job, unsettled=unsettled)
+    assert (task["state"], [each["state"] for each in task["attempts"]]) == ("RUNNING", ["RUNNING"])
+    task = _task(_table(job, failed, again), job, unsettled=unsettled)
+    assert task["state"] == "STARTING"
+    assert [each["state"] for each in task["attempts"]] == ["RUNNING", "STARTING"]
+
+
+def test_a_second_success_is_superseded() -> None:
+    job = _job()
+    one, other = make_attempt(job, 0, 2), make_attempt(job, 0, 2, RIVAL, BERT)
+    table = _table(
+        job, _ended(one, _end("SUCCEEDED", 0), job), _ended(other, _end("SUCCEEDED", 0), job)
+    )
+    attempts = _task(table, job)["attempts"]
+    assert [(each["node"], each["state"]) for each in attempts] == [
+        ("desk", "SUPERSEDED"),
+        ("attic", "SUCCEEDED"),
+    ]
+
+
+def test_a_cancelled_job() -> None:
+    job = _job(3)
+    attempt_id = make_attempt(job, 1)
+    table = _table(
+        job,
+        _ended(make_attempt(job, 0), _end("SUCCEEDED", 0), job),
+        task_patch(job, 1, running(attempt_id)),
+        JobPatch(job.job_id, cancelled_through=1),
+    )
+    view = job_view(table, job.job_id, NAMES)
+    assert (view["state"], view["exit_code"]) == ("CANCELLED", 137)
+    assert view["tasks"] == {"SUCCEEDED": 1, "CANCELLED": 2}
+    task = _task(table, job, 1)
+    assert (task["state"], task["attempts"][0]["state"]) == ("CANCELLED", "RUNNING")
+
+
+@pytest.mark.parametrize(
+    ("ends", "state", "code"),
+    [
+        (("SUCCEEDED", "SUCCEEDED", "SUCCEEDED"), "SUCCEEDED", 0),
+        (("SUCCEEDED", "TIMEOUT", "FAILED"), "FAILED", 124),
+        (("OUT_OF_MEMORY", "FAILED", "SUCCEEDED"), "FAILED", 137),
+        (("LOST", "TIMEOUT", "OUT_OF_MEMORY"), "TIMEOUT", 125),
+        (("SUCCEEDED", "SUCCEEDED", "FAILED"), "FAILED", 3),
+    ],
+)
+def test_the_exit_code_is_the_first_that_is_not_zero(
+    ends: tuple[str, ...], state: str, code: int
+) -> None:
+    job = _job(3)
+    codes = {"SUCCEEDED": 0, "FAILED": 3, "LOST": -1}
+    patches = [
+        _ended(make_attempt(job, task), _end(end, codes.get(end, 137)), job)
+        for task, end in enumerate(ends)
+    ]
+    view = job_view(_table(job, *patches), job.job_id, NAMES)
+    assert (view["state"], view["exit_code"]) == (state, code)
+
+
+def test_indexes_are_those_of_the_array_and_unknown_nodes_go_by_id() -> None:
+    nonce = b"0123456789abcdef"
+    spec = JobSpec(("true",), tasks=3, array_start=5, array_step=2, is_array=True)
+    job = Job(job_id_of(spec, "pc1", ANNA, 1, nonce), spec, "pc1", ANNA, 1, nonce)
+    table = _table(job, task_patch(job, 2, running(make_attempt(job, 2))))
+    tasks = job_view(table, job.job_id, {}, with_tasks=True)["task_list"]
+    assert [task["index"] for task in tasks] == [5, 7, 9]
+    assert tasks[2]["node"] == ANNA
+
+
+def test_jobs_come_oldest_first_and_without_those_that_are_over_if_so_asked() -> None:
+    jobs = [_job(1, created) for created in (3_000, 1_000, 2_000)]
+    table = Table()
+    table.merge(JobPatch(job.job_id, job) for job in jobs)
+    table.merge((_ended(make_attempt(jobs[1]), _end("SUCCEEDED", 0), jobs[1]),))
+    table.merge((JobPatch(make_job(7).job_id, cancelled_through=1),))
+    views = jobs_view(table, NAMES)
+    assert [view["id"] for view in views] == [jobs[i].job_id for i in (1, 2, 0)]
+    assert all("task_list" not in view for view in views)
+    still_open = jobs_view(table, NAMES, include_over=False)
+    assert [view["id"] for view in still_open] == [jobs[2].job_id, jobs[0].job_id]
+    unsettled = {(jobs[1].job_id, 0)}
+    assert len(jobs_view(table, NAMES, unsettled, include_over=False)) == 3

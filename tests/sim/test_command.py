@@ -1,0 +1,88 @@
+"""The command line that interface.md promises, and that a seed is a run, byte for byte."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from sim.__main__ import kept_seeds, main
+from sim.plants import PLANTS
+from sim.simulation import Simulation, run_seed
+
+LAST_LINE = (
+    "seeds",
+    "virtual_seconds",
+    "real_seconds",
+    "crashes",
+    "partitions",
+    "elections",
+    "jobs_acknowledged",
+    "results_committed",
+    "violations",
+)
+
+
+def replayed(hash_seed: str, *words: str) -> bytes:
+    return subprocess.run(
+        [sys.executable, "-m", "sim", "--replay", "3", *words],
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        check=True,
+        timeout=120,
+    ).stdout
+
+
+def test_a_seed_prints_the_same_bytes_under_any_hash_seed() -> None:
+    words = ("--nodes", "3", "--seconds", "30")
+    first, second = replayed("1", *words), replayed("777", *words)
+    assert first == second
+    assert len(first.splitlines()) > 1_000
+
+
+def test_the_last_line_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--seeds", "5:6", "--nodes", "3", "--seconds", "25", "--jobs", "1"]) == 0
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert tuple(last)[: len(LAST_LINE)] == LAST_LINE
+    assert last["seeds"] == 2 + len(set(kept_seeds()) - {5, 6})
+    assert last["violations"] == 0
+    assert last["jobs_acknowledged"] > 0
+
+
+def test_a_default_seed_is_long_and_rough_enough() -> None:
+    outcome = run_seed(2, None, 60)
+    assert outcome.violation == ""
+    assert outcome.virtual_ms >= 60_000
+    assert outcome.faults >= 10
+    assert outcome.jobs_submitted >= 20
+
+
+def test_every_event_is_followed_by_a_check_of_the_cores() -> None:
+    outcome = Simulation(11, 4, 30, check_every=1).run()
+    assert outcome.violation == ""
+
+
+def test_a_seed_with_the_real_signature_holds() -> None:
+    outcome = run_seed(50, 3, 25)
+    assert outcome.is_ed25519
+    assert outcome.violation == ""
+
+
+def test_the_plants_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--plants"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in listed] == [plant.name for plant in PLANTS]
+
+
+@pytest.mark.parametrize(
+    "words", [["--seeds", "9:1"], ["--seeds", "x"], ["--seeds", "1:2", "--nodes", "12"], []]
+)
+def test_a_wrong_command_exits_with_2(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+
+
+def test_an_unknown_plant_exits_with_2() -> None:
+    assert main(["--seeds", "1:1", "--plant", "tulip"]) == 2

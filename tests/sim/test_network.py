@@ -1,0 +1,112 @@
+"""What the simulated LAN may do to a packet and to a stream, and what not."""
+
+from sim.network import Network
+from sim.options import Options, draw_options
+from sim.world import World
+
+
+class Host:
+    def __init__(self) -> None:
+        self.is_connected = True
+        self.is_listening = True
+        self.packets: list[bytes] = []
+        self.frames: list[bytes] = []
+
+    def take_packet(self, packet: bytes, source: int) -> None:
+        self.packets.append(packet)
+
+    def take_frame(self, frame: bytes, source: int) -> None:
+        self.frames.append(frame)
+
+
+def lan(seed: int = 1, **changes: int) -> tuple[World, Network, list[Host]]:
+    world = World(seed)
+    drawn = draw_options(world.dice("options"), 3, 60)
+    calm = {
+        "loss_permille": 0,
+        "duplicate_permille": 0,
+        "replay_permille": 0,
+        "corrupt_permille": 0,
+        "heavy_tail_permille": 0,
+        "stream_stall_ms_max": 1_000,
+    }
+    fields = {name: getattr(drawn, name) for name in Options.__struct_fields__}
+    network = Network(world, Options(**{**fields, **calm, **changes}))
+    hosts = [Host(), Host(), Host()]
+    network.connect(hosts)
+    return world, network, hosts
+
+
+def test_a_calm_lan_delivers_everything_once() -> None:
+    world, network, hosts = lan()
+    for number in range(100):
+        network.send(0, 1, bytes([number]))
+        network.post(0, 1, bytes([number]))
+    world.run(1_000_000)
+    assert sorted(hosts[1].packets) == [bytes([number]) for number in range(100)]
+    assert hosts[1].frames == [bytes([number]) for number in range(100)]
+    assert hosts[2].packets == hosts[2].frames == []
+
+
+def test_packets_are_lost_doubled_and_damaged_as_drawn() -> None:
+    world, network, hosts = lan(loss_permille=300)
+    for _ in range(1_000):
+        network.send(0, 1, b"packet")
+    world.run(1_000_000)
+    assert 600 < len(hosts[1].packets) < 800
+    world, network, hosts = lan(duplicate_permille=300, corrupt_permille=300)
+    for _ in range(1_000):
+        network.send(0, 1, b"packet")
+    world.run(1_000_000)
+    assert 1_200 < len(hosts[1].packets) < 1_400
+    assert 250 < sum(1 for packet in hosts[1].packets if packet != b"packet") < 500
+
+
+def test_a_cut_is_one_way_and_counts() -> None:
+    world, network, hosts = lan()
+    network.cut(0, 1)
+    network.cut(0, 1)
+    network.send(0, 1, b"there")
+    network.send(1, 0, b"back")
+    network.mend(0, 1)
+    network.send(0, 1, b"still cut")
+    network.mend(0, 1)
+    network.send(0, 1, b"open")
+    world.run(1_000_000)
+    assert (hosts[1].packets, hosts[0].packets) == ([b"open"], [b"back"])
+
+
+def test_a_stalled_stream_delivers_late_and_in_order() -> None:
+    world, network, hosts = lan()
+    network.cut(1, 0)  # acknowledgements need the way back
+    network.post(0, 1, b"one")
+    network.post(0, 1, b"two")
+    world.run(900_000)
+    assert hosts[1].frames == []
+    network.mend(1, 0)
+    network.post(0, 1, b"three")
+    world.run(2_000_000)
+    assert hosts[1].frames == [b"one", b"two", b"three"]
+
+
+def test_a_stream_that_stalls_too_long_breaks_and_drops_what_it_held() -> None:
+    world, network, hosts = lan()
+    network.cut(0, 1)
+    network.post(0, 1, b"one")
+    world.run(2_000_000)
+    network.mend(0, 1)
+    network.post(0, 1, b"two")
+    world.run(4_000_000)
+    assert hosts[1].frames == [b"two"]
+
+
+def test_a_crash_of_either_side_drops_what_was_on_its_way() -> None:
+    world, network, hosts = lan()
+    network.post(0, 1, b"one")
+    network.break_streams(1)
+    network.post(0, 1, b"two")
+    network.break_streams(0)
+    hosts[2].is_listening = False
+    network.post(0, 2, b"three")
+    world.run(1_000_000)
+    assert hosts[1].frames == hosts[2].frames == []
