@@ -150,7 +150,11 @@ class ContainerFailed(_Plain, frozen=True):
 # --- Notices: facts between siblings -------------------------------------------------------------
 
 
-class MemberUp(_Plain, frozen=True):
+class SiblingNotice(_Plain, frozen=True):
+    """What tells a notice from an effect in a core's list of outputs."""
+
+
+class MemberUp(SiblingNotice, frozen=True):
     """gossip: a member is (again) here, or restarted: then its boot epoch is larger."""
 
     node_id: NodeId
@@ -159,33 +163,33 @@ class MemberUp(_Plain, frozen=True):
     facts: Facts
 
 
-class MemberDown(_Plain, frozen=True):
+class MemberDown(SiblingNotice, frozen=True):
     """gossip: DEAD by suspicion run out, or LEFT by its own word."""
 
     node_id: NodeId
     state: MemberState
 
 
-class FactsChanged(_Plain, frozen=True):
+class FactsChanged(SiblingNotice, frozen=True):
     """gossip: a member offers something else now."""
 
     node_id: NodeId
     facts: Facts
 
 
-class MemberSilent(_Plain, frozen=True):
+class MemberSilent(SiblingNotice, frozen=True):
     """election -> gossip: acknowledgements are missing; probe it now, in all three ways."""
 
     node_id: NodeId
 
 
-class MemberUnreachable(_Plain, frozen=True):
+class MemberUnreachable(SiblingNotice, frozen=True):
     """gossip: that probe failed in all three ways."""
 
     node_id: NodeId
 
 
-class ReignChanged(_Plain, frozen=True):
+class ReignChanged(SiblingNotice, frozen=True):
     """election: the reign this node follows (durable before it is told); None: nobody reigns."""
 
     epoch: Epoch | None
@@ -194,7 +198,7 @@ class ReignChanged(_Plain, frozen=True):
     """With `mine`: a new reign takes inventory. False: the same reign under a higher number."""
 
 
-class CoordinatorHeard(_Plain, frozen=True):
+class CoordinatorHeard(SiblingNotice, frozen=True):
     """election, at a follower: a heartbeat of the followed reign."""
 
     epoch: Epoch
@@ -202,40 +206,40 @@ class CoordinatorHeard(_Plain, frozen=True):
     digest: bytes
 
 
-class Beat(_Plain, frozen=True):
+class Beat(SiblingNotice, frozen=True):
     """election, at the coordinator: this heartbeat goes out now."""
 
     epoch: Epoch
     beat: int
 
 
-class FollowerHeard(_Plain, frozen=True):
+class FollowerHeard(SiblingNotice, frozen=True):
     """election, at the coordinator: a follower acknowledged, with the digest of its job table."""
 
     node_id: NodeId
     digest: bytes
 
 
-class ViewChanged(_Plain, frozen=True):
+class ViewChanged(SiblingNotice, frozen=True):
     """election: the last stable, persisted membership, this node included, sorted."""
 
     members: tuple[NodeId, ...]
 
 
-class BrakeChanged(_Plain, frozen=True):
+class BrakeChanged(SiblingNotice, frozen=True):
     """election, at the coordinator: while braked, re-queue nothing of the vanished."""
 
     braked: bool
     vanished: tuple[NodeId, ...]
 
 
-class TableChanged(_Plain, frozen=True):
+class TableChanged(SiblingNotice, frozen=True):
     """sched -> election: root digest of the job table, for heartbeats and acknowledgements."""
 
     digest: bytes
 
 
-class HandedOver(_Plain, frozen=True):
+class HandedOver(SiblingNotice, frozen=True):
     """election: this node has no reign (any more) and may say goodbye."""
 
 
@@ -366,8 +370,6 @@ Effect = (
     | Stopped
 )
 Output = Effect | Notice
-
-NOTICES: tuple[type, ...] = Notice.__args__
 
 
 class Core(Protocol):

@@ -14,7 +14,7 @@ from typing import get_args
 from msgspec.structs import replace
 
 from rain.effects import (
-    NOTICES,
+    Core,
     Effect,
     Event,
     Notice,
@@ -23,6 +23,7 @@ from rain.effects import (
     Persisted,
     Received,
     Record,
+    SiblingNotice,
 )
 from rain.election.core import Election, ElectionConfig
 from rain.election.messages import ElectionMessage
@@ -59,15 +60,10 @@ class Node:
         self.gossip = Membership(identity, address, facts, config.gossip, rng, now_ms, recovered)
         self.election = Election(identity, facts.rank, config.election, rng, now_ms, recovered)
         self.sched = Scheduler(identity, facts, config.sched, rng, now_ms, recovered)
-        self._cores = (self.gossip, self.election, self.sched)
+        self._cores: tuple[Core, ...] = (self.gossip, self.election, self.sched)
+        unions = (GossipMessage, ElectionMessage, SchedMessage)
         self._owner_of = {
-            message: core
-            for core, union in (
-                (self.gossip, GossipMessage),
-                (self.election, ElectionMessage),
-                (self.sched, SchedMessage),
-            )
-            for message in get_args(union)
+            message: index for index, union in enumerate(unions) for message in get_args(union)
         }
         self._tokens: dict[int, tuple[int, int]] = {}
         self._last_token = 0
@@ -97,8 +93,7 @@ class Node:
 
     def _route(self, event: Event) -> list[tuple[int, Event]]:
         if isinstance(event, Received):
-            owner = self._owner_of[type(event.message)]
-            return [(index, event) for index, core in enumerate(self._cores) if core is owner]
+            return [(self._owner_of[type(event.message)], event)]
         if isinstance(event, Persisted):
             index, token = self._tokens.pop(event.token)
             return [(index, Persisted(token, event.took_ms))]
@@ -112,7 +107,7 @@ class Node:
         notices: deque[tuple[int, Notice]],
     ) -> None:
         for output in outputs:
-            if isinstance(output, NOTICES):
+            if isinstance(output, SiblingNotice):
                 notices.append((index, output))
             elif isinstance(output, Persist) and output.token:
                 self._last_token += 1

@@ -98,7 +98,7 @@ def _seconds(text: str) -> int:
 
 def _sow(name: str) -> None:
     plant = plant_of(name)
-    if plant is not None and plant.module not in sys.modules:
+    if plant is not None:
         sow(plant)
 
 

@@ -14,7 +14,7 @@ S13 the pool does not flood its network
 
 from collections.abc import Iterator, Sequence
 
-from rain.effects import Answer, Message, StartContainer
+from rain.effects import Answer, Message, Persist, StartContainer
 from rain.election.messages import Heartbeat
 from rain.election.records import EpochRecord
 from rain.mesh import codec
@@ -22,7 +22,7 @@ from rain.model import AttemptId, Epoch, JobId, NodeId
 from rain.sched.cells import is_active
 from rain.sched.identity import attempt_key
 from rain.sched.messages import Assign, Cell, ReportAck
-from rain.sched.records import TaskRow
+from rain.sched.records import AttemptRow, TaskRow
 from rain.sched.table import Table
 
 from .host import Host
@@ -130,7 +130,8 @@ class Laws:
         attempt_id = order.attempt_id
         key = attempt_key(attempt_id)
         fault = self._orders.get((host.index, key), "that it never got")
-        if fault:
+        # A coordinator's orders to itself stay inside its node.
+        if fault and attempt_id.epoch.node_id != host.node_id:
             raise Violation("S5 fencing", f"{host.name} starts {key} by an order {fault}")
         if attempt_id.node_id != host.node_id:
             raise Violation("S5 fencing", f"{host.name} starts {key} of {attempt_id.node_id}")
@@ -149,6 +150,15 @@ class Laws:
 
     def removed(self, host: Host, key: str) -> None:
         self._ended_by_order(host, key, "removes")
+
+    def wrote(self, host: Host, write: Persist) -> None:
+        """A worker forgets an outcome only when others keep it."""
+        for key in write.deletes:
+            stored = host.disk.rows.get(key) if key.startswith("attempt/") else None
+            if stored is not None and not host.is_leaving:
+                row = codec.decode_record(stored)
+                assert isinstance(row, AttemptRow), f"an attempt row is an attempt row: {row}"
+                self._outcome_acknowledged(host, row.attempt_id)
 
     def answered(self, host: Host, answer: Answer) -> None:
         wish = self._workload.take_answer(host, answer)
@@ -195,7 +205,7 @@ class Laws:
             names = [one.name for one in holders]
             raise Violation(
                 "S9 an outcome is on disks before it is acknowledged",
-                f"{host.name} acknowledges {attempt_key(attempt_id)}, kept by {names}",
+                f"{host.name} settles {attempt_key(attempt_id)}, kept by {names} of {needed}",
             )
         self.settled_ends[attempt_id] = is_success
         if is_success:

@@ -67,8 +67,14 @@ class _Soil(MetaPathFinder, Loader):
         exec(code, module.__dict__)  # the very point of a plant
 
 
+_sown: list[Plant] = []
+
+
 def sow(plant: Plant) -> None:
     """From now on this process imports the product with that bug."""
+    if plant in _sown:
+        return
     if plant.module in sys.modules:
         raise Misfit(f"{plant.module} was imported before plant {plant.name} was sown")
     sys.meta_path.insert(0, _Soil(plant))
+    _sown.append(plant)

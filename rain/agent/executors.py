@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from msgspec.structs import replace
 
-from rain.config import UpOptions
+from rain.config import UpOptions, share_cpus_milli, share_memory_bytes
 from rain.effects import (
     ContainerFailed,
     ContainerFound,
@@ -23,16 +23,19 @@ from rain.effects import (
     StopContainer,
 )
 from rain.exec import hardware
-from rain.exec.executor import DockerExecutor
+from rain.exec.containers import DockerExecutor
 from rain.exec.labels import ExecLabels
 from rain.exec.processes import ProcessExecutor
 from rain.log import Logger
-from rain.model import AttemptId, Facts
+from rain.model import AttemptId, Facts, Resources
 from rain.sched.identity import attempt_key
 
 REOPEN_INTERVAL_S = 5.0
 MEASURE_INTERVAL_S = 60.0
 STOPPED_WAIT_S = 15.0
+DEFAULT_CPUS = "100%"
+DEFAULT_MEMORY = "80%"
+"""A PC that lends all its memory swaps under its owner."""
 
 
 class Executor(Protocol):
@@ -202,3 +205,10 @@ class Executors:
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self._log.error("executor_failed", error=repr(error))
+
+
+def _shared(capacity: Resources, options: UpOptions) -> Resources:
+    """What of this PC its owner lends; never more than there is."""
+    cpus = share_cpus_milli(options.cpus or DEFAULT_CPUS, capacity.cpus_milli)
+    memory = share_memory_bytes(options.memory or DEFAULT_MEMORY, capacity.memory_bytes)
+    return Resources(min(cpus, capacity.cpus_milli), min(memory, capacity.memory_bytes))

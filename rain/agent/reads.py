@@ -98,6 +98,8 @@ class Reads:
             return {"error": found}
         with_tasks = bool(question.get("tasks"))
         job = views.job_view(sched.table, found, names, sched.unsettled(), with_tasks)
+        if job["finished_at"] is None:
+            job["waiting_for"] = sched.why(found)
         return {"job": job}
 
     def names(self) -> dict[NodeId, str]:

@@ -14,9 +14,10 @@ from rain.agent.logs import Logs
 from rain.agent.reads import Reads
 from rain.effects import Answer, Proposed
 from rain.mesh.token import Pool, encode_token
-from rain.model import Facts, Identity, Job, JobId, JobSpec, MemberState, Resources
+from rain.model import Facts, Identity, Job, JobId, JobSpec, MemberState, NodeId, Resources
 from rain.sched.identity import job_id_of
-from rain.sched.placement import can_ever_be_placed
+from rain.sched.placement import can_ever_be_placed, why_never
+from rain.sched.table import Table
 from rain.version import VERSION
 
 ANSWER_WAIT_MS = 12_000
@@ -101,7 +102,7 @@ class Verbs:
         rows = []
         for member in node.gossip.members():
             record, facts = member.record, member.facts
-            placed = node.sched.placed_on(record.node_id)
+            placed = _placed_on(node.sched.table, record.node_id)
             rows.append(
                 {
                     "id": record.node_id,
@@ -156,8 +157,6 @@ class Verbs:
 
     async def job(self, args: Json) -> AsyncIterator[Item | End]:
         job = await self._reads.job(str(args.get("id", "")), bool(args.get("tasks")))
-        if job.get("finished_at") is None:
-            job["waiting_for"] = self._driver.node.sched.waiting_for(JobId(str(job["id"])))
         yield End(job)
 
     async def wait(self, args: Json) -> AsyncIterator[Item | End]:
@@ -220,9 +219,11 @@ class Verbs:
         if spec.executor == "docker" and not spec.image:
             hint = "name one: --image NAME (or --executor process, for no container at all)"
             raise VerbError("usage", "the job names no image to run in", hint, 2)
-        why = can_ever_be_placed(spec, self._alive_facts())
-        if why:
-            raise VerbError("cannot_place", f"no PC can run this: {why}", "see: rain nodes", 6)
+        nodes = self._alive_facts()
+        if not can_ever_be_placed(spec, nodes):
+            reasons = why_never(spec, nodes)
+            why = ", ".join(f"{n} PC(s): {reason}" for reason, n in sorted(reasons.items()))
+            raise VerbError("cannot_place", f"no PC can run this ({why})", "see: rain nodes", 6)
 
     def _position(self, job_id: JobId, index: int) -> int:
         """The position of the task whose index a user sees; arrays may start anywhere."""
@@ -238,6 +239,16 @@ class Verbs:
 
 def _amounts(amount: Resources, gpus: list[str]) -> Json:
     return {"cpus": amount.cpus_milli / 1_000, "memory_bytes": amount.memory_bytes, "gpus": gpus}
+
+
+def _placed_on(table: Table, node_id: NodeId) -> Resources:
+    """What the cells place on a node, by this node's copy of the table."""
+    total = Resources()
+    for attempt_id in table.attempts_on(node_id):
+        job = table.job(attempt_id.job_id)
+        if job is not None:
+            total = total.plus(job.spec.need)
+    return total
 
 
 def _words(args: Json) -> list[str]:

@@ -1,7 +1,7 @@
 """A candidacy: whom it asked, who granted, who objected, when it ends, and the epoch it claims.
 
-The deadline is set once (E3 of the glossary's first sketch: a candidate whose deadline moved with
-every packet never came to an end). Answers may be lost, so the challenge is repeated to those that
+The deadline is set once: a candidate whose deadline moved with every packet would never come to an
+end. Answers may be lost, so the challenge is repeated to those that
 have not granted; an objection counts only while the heartbeat it speaks of is within the silence.
 """
 

@@ -42,10 +42,14 @@ class ElectionConfig(Value, frozen=True):
     """Third parties must name a stronger reign for so long before it is believed unheard."""
     age_tolerance_ms: int = 1_000
     tell_interval_ms: int = 200
-    raise_window_ms: int = 10_000
+    raise_interval_ms: int = 500
+    contest_window_ms: int = 10_000
     view_stable_ms: int = 1_000
     view_unstable_ms_max: int = 10_000
     brake_ms: int = 15_000
+    view_lost_ms: int = 18_000
+    """So long the view remembers a world most of which is gone; longer than the brake, which is
+    put on up to two seconds after the loss."""
     resign_interval_ms: int = 100
     resign_ms: int = 500
     handover_after_ms: int = 120_000

@@ -427,8 +427,8 @@ class Election(Roles):
         outputs: list[Output] = [
             Send(sender, Objection(challenge.campaign, reign.epoch, 0, strength))
         ]
-        if challenge.newest > reign.epoch and reign.may_raise(now_ms):
-            outputs += self._raise(reign, now_ms)
+        if challenge.newest > reign.epoch:
+            outputs += self._raise(reign, now_ms, contest=False)
         reign.hasten(now_ms)
         return outputs
 

@@ -18,8 +18,9 @@ from rain.model import Epoch, NodeId
 ACKED_EACH_BEAT_MAX = 8
 """Up to so many members acknowledge every beat; beyond, each every n/8-th, so that the
 coordinator verifies about eight acknowledgements per beat however large the pool is."""
-RAISES_MAX = 3
-"""How often a reign lifts its number within ten seconds; two that both feel stronger end there."""
+CONTESTS_MAX = 3
+"""How often a reign lifts its number above a living one's within ten seconds: when two both feel
+stronger, the one that has used this up gives way."""
 HASTE_MS = 20
 """Two beats are never closer than this."""
 RIVALS_MAX = 16
@@ -56,7 +57,8 @@ class Reign:
         self.raising: Epoch | None = None
         self.raising_token = 0
         self.brake = Brake(epoch.node_id, config)
-        self._raised_ms: list[int] = []
+        self._raised_ms = now_ms - config.raise_interval_ms
+        self._contested_ms: list[int] = []
         self._rivals: dict[NodeId, int] = {}
         self._heard_ms = dict(granted_ms)
         self._acked_ms: dict[NodeId, int] = {}
@@ -187,14 +189,19 @@ class Reign:
 
     # --- rivals and raising ---
 
-    def may_raise(self, now_ms: int) -> bool:
-        self._raised_ms = [
-            at for at in self._raised_ms if now_ms - at < self._config.raise_window_ms
-        ]
-        return len(self._raised_ms) < RAISES_MAX
+    def may_raise(self, now_ms: int, *, contest: bool) -> bool:
+        """Whether the number may be lifted now. A contest is with a reign that lives and may lift
+        its own in turn: few in a row. For epochs that are only remembered: twice a second."""
+        if not contest:
+            return now_ms - self._raised_ms >= self._config.raise_interval_ms
+        window_ms = self._config.contest_window_ms
+        self._contested_ms = [at for at in self._contested_ms if now_ms - at < window_ms]
+        return len(self._contested_ms) < CONTESTS_MAX
 
-    def start_raise(self, epoch: Epoch, token: int, now_ms: int) -> None:
-        self._raised_ms.append(now_ms)
+    def start_raise(self, epoch: Epoch, token: int, now_ms: int, *, contest: bool) -> None:
+        self._raised_ms = now_ms
+        if contest:
+            self._contested_ms.append(now_ms)
         self.raising = epoch
         self.raising_token = token
 
@@ -223,4 +230,4 @@ class Reign:
         assert self.first_epoch <= self.epoch, "K1: a reign's epoch fell"
         assert self.raising is None or self.raising > self.epoch, "K2: raised to a lower epoch"
         assert self.epoch.node_id == self.first_epoch.node_id, "K3: another's reign"
-        assert len(self._raised_ms) <= RAISES_MAX, "K4: too many raises"
+        assert len(self._contested_ms) <= CONTESTS_MAX, "K4: a contest without end"

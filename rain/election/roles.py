@@ -287,13 +287,15 @@ class Roles:
         ]
         return outputs + self._reign.beat(self._view, self._digest, now_ms)
 
-    def _raise(self, reign: Reign, now_ms: int) -> list[Output]:
+    def _raise(self, reign: Reign, now_ms: int, *, contest: bool) -> list[Output]:
         """Lift the number above every one seen; rule 5."""
         if reign.raising is not None or self._disk_failed_ms is not None:
             return []
+        if not reign.may_raise(now_ms, contest=contest):
+            return []
         epoch = self._epochs.draw(self._rng)
         token = self._token()
-        reign.start_raise(epoch, token, now_ms)
+        reign.start_raise(epoch, token, now_ms, contest=contest)
         return [Persist(puts=(self._epochs.record(epoch),), token=token)]
 
     def _raised(self, reign: Reign, now_ms: int) -> list[Output]:
@@ -327,11 +329,9 @@ class Roles:
             outputs += self._tell(sender, Stale(reign.epoch, mine, self._me), now_ms)
         if epoch <= reign.epoch:
             return outputs
-        if reign.may_raise(now_ms):
-            return outputs + self._raise(reign, now_ms)
-        if is_first_hand:
+        if is_first_hand and not reign.may_raise(now_ms, contest=True):
             return self._step_down(reign, "cannot settle", now_ms)
-        return outputs
+        return outputs + self._raise(reign, now_ms, contest=is_first_hand)
 
     def _doubt(self, reign: Reign, now_ms: int) -> list[Output]:
         """The own clock had a gap: others may have chosen again meanwhile; rule 6."""

@@ -2,8 +2,8 @@
 
 `present` follows gossip at once; the view follows `present` when that has not changed for a second
 (ten at most, under flapping), and is told only when durable. A change that would lose most of the
-view is not believed before the brake's fifteen seconds are over: half a partition must remember
-how large the world was, across a restart too. Who left by its own word leaves at once.
+view waits until the brake's fifteen seconds are over: half a partition must remember how large the
+world was, across a restart too. Who left by its own word leaves at once.
 """
 
 import hashlib
@@ -145,7 +145,7 @@ class View:
             return None
         gone = tuple(node for node in self.members if node not in self._pending)
         if is_world_lost(self._node_id, self.members, gone):
-            return self._pending_since_ms + self._config.brake_ms
+            return self._pending_since_ms + self._config.view_lost_ms
         return min(
             self._pending_since_ms + self._config.view_stable_ms,
             self._unstable_since_ms + self._config.view_unstable_ms_max,

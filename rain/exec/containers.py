@@ -4,6 +4,7 @@ Blocking throughout: the calls run in the executor's threads, the watch in one o
 Podman's Docker API works the same way (DOCKER_HOST names its socket).
 """
 
+import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -15,13 +16,13 @@ import docker
 import docker.errors
 import docker.utils
 from docker.types.daemon import CancellableStream
+from requests import Response
 
 from rain.effects import Event
 from rain.exec import dialect
 from rain.exec.engine import EngineGone, Inspected, NotStarted
 from rain.exec.executor import CALLS_MAX, ContainerExecutor
 from rain.exec.labels import ATTEMPT, NODE_ID, ExecLabels
-from rain.exec.logs import LogsUnavailable
 
 CALL_TIMEOUT_S = 60
 PULL_SILENCE_S = 60
@@ -51,7 +52,7 @@ class DockerEngine:
     """The calls of `engine.Engine`, for the containers of one node."""
 
     def __init__(self, node_id: str) -> None:
-        self._filter = {"label": f"{NODE_ID}={node_id}"}
+        self._label = f"{NODE_ID}={node_id}"
         self._lock = threading.Lock()
         self._shared: docker.APIClient | None = None
         self._is_closed = False
@@ -97,7 +98,7 @@ class DockerEngine:
 
     def list(self) -> list[Inspected]:
         with self._speaking() as client:
-            listed = client.containers(all=True, filters=self._filter)
+            listed = client.containers(all=True, filters={"label": self._label})
             inspected = [self.inspect(container["Id"]) for container in listed]
         return [one for one in inspected if one is not None]
 
@@ -140,18 +141,28 @@ class DockerEngine:
                 timeout=(CALL_TIMEOUT_S, None if follow else CALL_TIMEOUT_S),
             )
             with response:
-                if response.status_code != 200:
-                    raise LogsUnavailable("the container is gone, and its log was not kept")
-                stream: CancellableStream[bytes] = CancellableStream(iter(()), response)
-                opened(lambda: _cut(stream))
+                if response.status_code == 404:
+                    return
+                response.raise_for_status()
+                opened(_cutting(response))
                 yield from response.iter_content(chunk_size=None)
 
-    def events(self) -> "tuple[docker.APIClient, CancellableStream[dict[str, Any]]]":
+    def events(self, opened: Callable[[Callable[[], None]], None]) -> Iterator[dict[str, Any]]:
         """Deaths of this node's containers, the last ones again: a gap would lose one."""
-        with self._speaking():
-            client = _connect(CALL_TIMEOUT_S)
-            filters = {**self._filter, "type": "container", "event": ["die", "oom"]}
-            return client, client.events(since=1, filters=filters, decode=True)
+        filters = {"label": [self._label], "type": ["container"], "event": ["die", "oom"]}
+        with self._speaking() as client:
+            response = client.get(
+                f"{client.base_url}/v{client.api_version}/events",
+                params={"since": "1", "filters": json.dumps(filters)},
+                stream=True,
+                timeout=(CALL_TIMEOUT_S, None),
+            )
+            with response:
+                response.raise_for_status()
+                opened(_cutting(response))
+                for line in response.iter_lines(chunk_size=None):
+                    event: dict[str, Any] = json.loads(line)
+                    yield event
 
     def watch(
         self,
@@ -196,7 +207,7 @@ class _Watch:
         self._on_gone = on_gone
         self._on_event = on_event
         self._closing = threading.Event()
-        self._stream: CancellableStream[dict[str, Any]] | None = None
+        self._cut: Callable[[], None] | None = None
         self._thread = threading.Thread(target=self._run, name="engine-events", daemon=True)
 
     def start(self) -> None:
@@ -204,16 +215,17 @@ class _Watch:
 
     def close(self) -> None:
         self._closing.set()
-        if self._stream is not None:
-            _cut(self._stream)
+        if self._cut is not None:
+            self._cut()
         self._thread.join(CLOSE_WAIT_S)
 
     def _run(self) -> None:
         pause_s = WATCH_PAUSE_S_MIN
         while not self._closing.is_set():
             try:
-                self._read()
-                pause_s = WATCH_PAUSE_S_MIN
+                with suppress(EngineGone, ValueError, AttributeError):
+                    self._read()
+                    pause_s = WATCH_PAUSE_S_MIN
                 self._engine.ping()
             except EngineGone as error:
                 self._on_gone(str(error))
@@ -221,19 +233,16 @@ class _Watch:
             pause_s = min(WATCH_PAUSE_S_MAX, pause_s * 2)
 
     def _read(self) -> None:
-        client, self._stream = self._engine.events()
-        try:
-            self._on_back()
-            if self._closing.is_set():
-                return
-            for event in self._stream:
-                key = event.get("Actor", {}).get("Attributes", {}).get(ATTEMPT, "")
-                self._on_event(key, event.get("Action", ""))
-        except (docker.errors.DockerException, OSError, ValueError):
-            return  # Broken: the caller finds out whether the engine is gone.
-        finally:
-            _cut(self._stream)
-            client.close()
+        """Until the stream breaks; the caller finds out whether the engine is gone."""
+        for event in self._engine.events(self._on_open):
+            key = event.get("Actor", {}).get("Attributes", {}).get(ATTEMPT, "")
+            self._on_event(key, event.get("Action", ""))
+
+    def _on_open(self, cut: Callable[[], None]) -> None:
+        self._cut = cut
+        if self._closing.is_set():
+            cut()
+        self._on_back()
 
 
 def _connect(timeout_s: int) -> docker.APIClient:
@@ -249,10 +258,16 @@ def _create(client: docker.APIClient, name: str, body: dict[str, Any]) -> None:
     client.create_container_from_config(body, name)  # type: ignore[no-untyped-call]
 
 
-def _cut(stream: "CancellableStream[Any]") -> None:
-    """Wakes the thread that reads it; it may have ended by itself meanwhile."""
-    with suppress(OSError, AttributeError, ValueError, docker.errors.DockerException):
-        stream.close()
+def _cutting(response: Response) -> Callable[[], None]:
+    """What wakes the thread that reads this answer, from any thread."""
+    stream: CancellableStream[bytes] = CancellableStream(iter(()), response)
+
+    def cut() -> None:
+        # It may have ended by itself meanwhile.
+        with suppress(OSError, AttributeError, ValueError, docker.errors.DockerException):
+            stream.close()
+
+    return cut
 
 
 def _text(error: docker.errors.APIError) -> str:

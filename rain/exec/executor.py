@@ -30,7 +30,7 @@ from rain.effects import (
 from rain.exec import dialect
 from rain.exec.engine import Engine, EngineGone, NotStarted, Watch
 from rain.exec.labels import ATTEMPT, ATTEMPT_ID, ExecLabels, decode_attempt_id, is_key
-from rain.exec.logs import FrameSplitter, Hose, KeptLogs, LogsUnavailable
+from rain.exec.logs import Chunk, FrameSplitter, Hose, KeptLogs, LogsUnavailable
 from rain.model import AttemptId
 from rain.sched.identity import attempt_key
 
@@ -99,6 +99,8 @@ class ContainerExecutor:
         except EngineGone as error:
             reason = str(error)
         self._state = reason
+        if self._watch is not None:
+            return reason
         loop = asyncio.get_running_loop()
         self._watch = self._engine.watch(
             _on_loop(loop, self._on_back),
@@ -280,12 +282,15 @@ class ContainerExecutor:
     # --- Logs ---------------------------------------------------------------------------------
 
     async def logs(self, attempt_key: str, follow: bool) -> AsyncIterator[tuple[int, bytes]]:
-        """What it printed; with `follow` until it ends. Raises LogsUnavailable."""
+        """What it printed; with `follow` until it ends. Nothing for what never ran here.
+
+        Raises LogsUnavailable when the engine is gone or too many logs are being read.
+        """
         live = self._live.get(attempt_key)
         if live is not None and follow:
             await live.ready.wait()
         if not is_key(attempt_key):
-            raise LogsUnavailable("no such attempt")
+            return
         if len(self._sources) >= LOG_READERS_MAX:
             raise LogsUnavailable(f"{LOG_READERS_MAX} logs are being read here already")
         loop = asyncio.get_running_loop()
@@ -407,14 +412,31 @@ class _LogSource:
         self._cut: Callable[[], None] = _nothing
         self._is_closed = False
 
-    def batches(self) -> Iterator[list[tuple[int, bytes]]]:
+    def batches(self) -> Iterator[list[Chunk]]:
         if self._kept.has(self._key):
             yield from self._kept.chunks(self._key)
             return
+        told = 0
+        for batch in self._from_engine(self._follow):
+            told += sum(len(content) for _, content in batch)
+            yield batch
+        if not self._follow or self._is_closed:
+            return
+        # Engines lose the tail of a followed log when the container ends quickly: read it again.
+        for batch in self._from_engine(False):
+            kept: list[Chunk] = []
+            for stream, content in batch:
+                skipped = min(told, len(content))
+                told -= skipped
+                if skipped < len(content):
+                    kept.append((stream, content[skipped:]))
+            yield kept
+
+    def _from_engine(self, follow: bool) -> Iterator[list[Chunk]]:
         splitter = FrameSplitter()
         name = dialect.container_name(self._key)
         try:
-            for received in self._engine.logs(name, self._follow, self._on_open):
+            for received in self._engine.logs(name, follow, self._on_open):
                 yield splitter.feed(received)
         except EngineGone as error:
             raise LogsUnavailable(str(error)) from error

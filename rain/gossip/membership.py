@@ -361,7 +361,8 @@ class Membership:
                 self._learn(event, updates, facts, now_ms)
             case _:
                 self._beliefs.drop("not_gossip")
-        self._maybe_tell_of_death(event, now_ms)
+        if held is not None and not held.is_here:
+            self._maybe_tell_of_death(event, now_ms)
 
     def _on_join(self, event: Received, join: Join, now_ms: int) -> None:
         if not event.sender == join.record.node_id == join.facts.node_id:

@@ -198,9 +198,7 @@ class AntiEntropy:
         sent_bytes = sum(patch_bytes(part) for patch in patches for part in patch.patches)
         return [Post(node_id, patch) for patch in patches], sent_bytes
 
-    def _patches(
-        self, epoch: Epoch, job_ids: list[JobId], wants: tuple[JobId, ...]
-    ) -> list[Patch]:
+    def _patches(self, epoch: Epoch, job_ids: list[JobId], wants: tuple[JobId, ...]) -> list[Patch]:
         """Frames with all that is known of these jobs; the wishes go with the first."""
         batches: list[tuple[JobPatch, ...]] = []
         for job_id in job_ids:

@@ -142,7 +142,9 @@ class Board:
     def check(self) -> None:
         """Assert that the index says what the table says."""
         for node_id, attempts in self._on_node.items():
-            assert tuple(sorted(attempts)) == self._table.attempts_on(node_id)
+            placed = self._table.attempts_on(node_id)
+            known = [a for a in placed if self._table.job(a.job_id) is not None]
+            assert sorted(attempts) == known
         for job_id, queue in self._queues.items():
             for task in queue.waiting:
                 assert self._table.cell(job_id, task).stage is Stage.PENDING

@@ -96,6 +96,8 @@ def is_active(cell: Cell) -> bool:
 def is_sound(cell: Cell, job_id: JobId, first: int, last: int) -> bool:
     """Can this cell be that of tasks `first` to `last`? A peer may send any nonsense."""
     attempt_id = cell.attempt_id
+    if cell.generation < UNDECIDED.generation:
+        return False
     if attempt_id is None:
         return not cell.success and cell.stage not in ACTIVE_STAGES
     return first == last and attempt_id.job_id == job_id and attempt_id.task == first

@@ -1,101 +1,77 @@
 """The coordinator: decides for every task what becomes of it, and sees to it that it happens.
 
-Every node has this core; it is idle while another one reigns. It composes who is known to run
-what (takeover.py), who holds copies (replication.py), who lacks what (antientropy.py), where a
-task may go (placement.py) and what an end calls for (decisions.py).
+Every node has this core; it is idle while another one reigns. It composes who runs what
+(takeover.py asks, judgement.py concludes), who holds copies (replication.py), who lacks what
+(antientropy.py), what is ordered (orders.py) and where a task may go (placement.py).
+
+A reign begins with an inventory; until it is closed nothing is judged and nothing placed. Then
+every change may make room or work, so one pass of placement follows every event, at most one
+each `place_interval_ms`; what it decides is on this disk before the order leaves.
 
 Messages. In: Propose, Report, Inventory, Replicated, Patch. Out: Accepted, Assign, Stop,
-ReportAck, and what the composed parts send.
+ReportAck, InventoryRequest, Replicate, Digests, Patch.
 
-What it knows beyond the table. *Orders*: attempts it has assigned and not yet heard of as
-running; Assign is repeated. *Live*: attempts that a worker says it runs, since when. *Stops*:
-attempts ordered to end and not yet reported as ended; Stop is repeated.
+A node counts as gone by gossip's word, by this node's own evidence (MemberUnreachable: E19), or
+when nothing was seen of it for `absent_ms`. While it is behind the brake its tasks are left
+alone, and jobs of those behind the brake are not started.
 
 Invariants.
-J1 The first word of a worker about an end stands; a conclusion (LOST) yields to a word.
-J3 What one reign places on a node never exceeds its capacity.
-J4 A task has one attempt in its cell. Of two that run the one that has run longer is decided
-   for, and only that decision, once on disk, stops the other. What the cell does not name and
-   nobody decided on is left alone.
+J3 What one reign places on a node never exceeds what the node said to have.
 J6 Every task that is not over waits for a named thing: a report, an inventory, an instant, or
-   room (`why`).
-
-A node counts as gone by gossip's word, by this node's own evidence (MemberUnreachable), or when
-it has not been seen for `absent_ms`; but not while it is behind the brake.
+   room (`why` names it).
+The others are those of the parts.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 
-from rain.effects import Effect, Output, Post
-from rain.model import (
-    AttemptId,
-    End,
-    EndState,
-    Epoch,
-    Job,
-    JobId,
-    NodeId,
-    Resources,
-    Stage,
-    Value,
+from rain.effects import (
+    BrakeChanged,
+    Effect,
+    FactsChanged,
+    FollowerHeard,
+    MemberDown,
+    MemberUnreachable,
+    MemberUp,
+    Output,
+    Post,
 )
+from rain.model import AttemptId, Epoch, Job, JobId, MemberState, NodeId, Resources, Value
 from rain.sched import decisions
-from rain.sched.antientropy import AntiEntropy
+from rain.sched.antientropy import AntiEntropy, AntiEntropyConfig
 from rain.sched.cells import is_active
+from rain.sched.judgement import Judgement, JudgementConfig
 from rain.sched.ledger import Ledger
-from rain.sched.messages import (
-    ORDERS_MAX,
-    Accepted,
-    Assign,
-    AttemptEnd,
-    AttemptReport,
-    Inventory,
-    JobPatch,
-    Propose,
-    Report,
-    Stop,
-    TaskPatch,
-)
-from rain.sched.placement import Offer, Wish, place, why
+from rain.sched.messages import Accepted, Inventory, JobPatch, Patch, Propose, Replicated, Report
+from rain.sched.orders import Orders, OrdersConfig, Reign
+from rain.sched.placement import Offer, Pick, Wish, place, why
 from rain.sched.pool import Pool
-from rain.sched.refusals import Refusals
-from rain.sched.replication import Receipt, Replication
-from rain.sched.takeover import Inventories
+from rain.sched.refusals import Refusals, RefusalsConfig
+from rain.sched.replication import Receipt, Replication, ReplicationConfig
+from rain.sched.takeover import Inventories, TakeoverConfig
 
 PASS_JOBS_MAX = 1_000
 """Jobs looked at in one pass of placement."""
 
 
 class CoordinatorConfig(Value, frozen=True):
-    assign_resend_ms: int = 1_000
-    assign_ask_ms: int = 5_000
-    """An attempt that is starting is asked about so often."""
-    stop_resend_ms: int = 1_000
     place_interval_ms: int = 10
-    failure_backoff_ms: int = 1_000
     sweep_interval_ms: int = 500
     absent_ms: int = 15_000
-
-
-@dataclass(slots=True)
-class _Order:
-    sent_ms: int
-    is_heard: bool = False
+    blocked_ms: int = 1_000
+    """A task that a later reign has decided on is looked at again after so long."""
+    antientropy: AntiEntropyConfig = AntiEntropyConfig()
+    judgement: JudgementConfig = JudgementConfig()
+    orders: OrdersConfig = OrdersConfig()
+    refusals: RefusalsConfig = RefusalsConfig()
+    replication: ReplicationConfig = ReplicationConfig()
+    takeover: TakeoverConfig = TakeoverConfig()
 
 
 class Coordinator:
     """The decisions of this node's reign."""
 
     def __init__(
-        self,
-        config: CoordinatorConfig,
-        ledger: Ledger,
-        pool: Pool,
-        replication: Replication,
-        antientropy: AntiEntropy,
-        inventories: Inventories,
-        refusals: Refusals,
+        self, config: CoordinatorConfig, ledger: Ledger, pool: Pool, antientropy: AntiEntropy
     ) -> None:
         self.dropped: dict[str, int] = {}
         self._config = config
@@ -103,19 +79,25 @@ class Coordinator:
         self._table = ledger.table
         self._board = ledger.board
         self._pool = pool
-        self._replication = replication
+        self._reign = Reign()
         self._antientropy = antientropy
-        self._inventories = inventories
-        self._refusals = refusals
-        self._epoch: Epoch | None = None
-        self._epochs: dict[Epoch, None] = {}
-        """All numbers of this reign."""
-        self._beat = 0
-        self._orders: dict[AttemptId, _Order] = {}
-        self._live: dict[tuple[JobId, int], dict[AttemptId, int]] = {}
-        self._stops: dict[AttemptId, int] = {}
+        self._replication = Replication(config.replication, ledger, pool)
+        self._inventories = Inventories(config.takeover, pool)
+        self._refusals = Refusals(config.refusals)
+        self._orders = Orders(config.orders, self._table, self._reign)
+        self.judgement = Judgement(
+            config.judgement,
+            ledger,
+            self._reign,
+            self._orders,
+            self._replication,
+            antientropy,
+            self._refusals,
+        )
         self._absent: dict[NodeId, int] = {}
         self._unreachable: dict[NodeId, None] = {}
+        self._capacity_max: dict[NodeId, Resources] = {}
+        """The most that each node has offered in this reign."""
         self._is_dirty = False
         self._placed_ms = 0
         self._swept_ms = 0
@@ -123,27 +105,32 @@ class Coordinator:
     # --- What others may look at -----------------------------------------------------------------
 
     def is_reigning(self) -> bool:
-        return self._epoch is not None
+        return self._reign.epoch is not None
 
     def is_taking_inventory(self) -> bool:
         return self._inventories.is_taking()
 
-    def why(self, job: Job) -> dict[str, int]:
-        """Why no more of its tasks are running: nodes by reason. Empty: there is room."""
-        return why(self._wish(job, 1), self._offers(with_down=True))
+    def unsettled(self) -> set[tuple[JobId, int]]:
+        """Tasks whose newest outcome is not yet on enough disks."""
+        return self._replication.unsettled()
+
+    def why(self, job: Job, now_ms: int) -> dict[str, int]:
+        """Why no more of its tasks run, as nodes by reason; empty while there is room."""
+        return why(self._wish(job, 1, now_ms), self._offers(with_down=True))
 
     # --- The reign -------------------------------------------------------------------------------
 
     def begin(self, epoch: Epoch, now_ms: int) -> list[Output]:
-        """A new reign: take inventory before anything else."""
+        """A new reign: take inventory before anything else, and whatever the others know."""
         self.end()
-        self._epoch = epoch
-        self._epochs = {epoch: None}
+        self._reign.epoch = epoch
+        self._reign.epochs[epoch] = None
         self._pool.note_loss(now_ms)
         self._replication.begin(epoch)
         self._antientropy.reign(epoch)
         self._inventories.begin(epoch, now_ms)
         self._swept_ms = now_ms
+        self._note_capacities()
         return [
             output
             for node_id in self._pool.others()
@@ -152,10 +139,10 @@ class Coordinator:
 
     def renumber(self, epoch: Epoch, now_ms: int) -> list[Output]:
         """The same reign under a higher number: nothing is forgotten."""
-        if self._epoch is None:
+        if self._reign.epoch is None:
             return self.begin(epoch, now_ms)
-        self._epoch = epoch
-        self._epochs[epoch] = None
+        self._reign.epoch = epoch
+        self._reign.epochs[epoch] = None
         self._antientropy.reign(epoch)
         self._inventories.renumber(epoch)
         self._is_dirty = True
@@ -163,161 +150,282 @@ class Coordinator:
 
     def end(self) -> None:
         """Another one reigns, or nobody."""
-        self._epoch = None
-        self._beat = 0
-        for part in (self._epochs, self._orders, self._live, self._stops):
-            part.clear()
-        self._absent.clear()
-        self._unreachable.clear()
-        self._replication.end()
+        self._reign.epoch = None
+        self._reign.epochs.clear()
+        self._reign.beat = 0
         self._antientropy.reign(None)
+        self._replication.end()
         self._inventories.end()
         self._refusals.clear()
+        self._orders.clear()
+        self.judgement.clear()
+        self._absent.clear()
+        self._unreachable.clear()
+        self._capacity_max.clear()
+        self._is_dirty = False
 
     def note_beat(self, epoch: Epoch, beat: int) -> None:
-        if epoch == self._epoch:
-            self._beat = beat
+        if epoch == self._reign.epoch:
+            self._reign.beat = beat
 
-    # --- What is proposed ------------------------------------------------------------------------
+    # --- What members say ------------------------------------------------------------------------
 
     def on_propose(self, sender: NodeId, message: Propose, now_ms: int) -> list[Output]:
         receipt = Receipt(sender, message.proposal)
+        if self._reign.epoch is None or self._replication.is_full():
+            return self._drop("proposal_not_taken")
         if self._replication.is_waiting(receipt):
             return []
-        if self._epoch is None or self._replication.is_full():
-            return self._drop("proposal_not_taken")
         # A submitter has no say over cells: only jobs and cancels are taken from it.
         patches = tuple(JobPatch(p.job_id, p.job, p.cancelled_through) for p in message.patches)
         news = self._ledger.merge(patches)
         if not all(self._ledger.is_known(patch.job_id) for patch in patches):
             error = "the pool takes no more jobs"
-            return [
-                *self._ledger.persist(news),
-                Post(sender, Accepted(message.proposal, self._epoch, 0, error)),
-            ]
+            refusal = Accepted(message.proposal, self._reign.epoch, 0, error)
+            return [*self._ledger.persist(news), Post(sender, refusal)]
         known = self._ledger.known_part(patches)
         return self._replication.commit(known, receipt, now_ms, sender)
 
-    # --- What workers say ------------------------------------------------------------------------
-
     def on_report(self, sender: NodeId, message: Report, now_ms: int) -> list[Output]:
-        if self._epoch is None or message.epoch not in self._epochs:
+        if message.epoch not in self._reign.epochs:
             return self._drop("report_to_another_reign")
-        return self._take_reports(sender, message.attempts, now_ms)
+        if self._inventories.is_taking():
+            return self._drop("report_before_inventory")
+        return self.judgement.on_reports(sender, message.attempts, now_ms)
 
     def on_inventory(self, sender: NodeId, message: Inventory) -> list[Output]:
-        if self._epoch is None or message.epoch != self._epoch:
-            return self._drop("inventory_of_another_reign")
         self._inventories.on_inventory(sender, message)
         return []
 
-    def _take_reports(
-        self, sender: NodeId, reports: Sequence[AttemptReport], now_ms: int
-    ) -> list[Output]:
+    def on_replicated(self, sender: NodeId, message: Replicated, now_ms: int) -> list[Output]:
+        return self._replication.on_replicated(sender, message, now_ms)
+
+    def on_patch(self, sender: NodeId, message: Patch, now_ms: int) -> list[Output]:
+        return self._antientropy.on_answer(sender, message, now_ms)
+
+    # --- What siblings say -----------------------------------------------------------------------
+
+    def on_member_up(self, notice: MemberUp, is_new: bool, now_ms: int) -> list[Output]:
+        if not self.is_reigning():
+            return []
+        self._is_dirty = True
+        self._note_capacities()
+        if is_new:
+            self._unreachable.pop(notice.node_id, None)
+            self._inventories.forget(notice.node_id)
+        return self._replication.on_members(now_ms)
+
+    def on_member_down(self, notice: MemberDown, now_ms: int) -> list[Output]:
+        if not self.is_reigning():
+            return []
+        self._inventories.forget(notice.node_id)
+        self._antientropy.forget(notice.node_id)
+        outputs = self._replication.on_members(now_ms)
+        if notice.state is MemberState.LEFT:
+            return outputs + self._lose(notice.node_id, "node left", now_ms)
+        return outputs + self._lose(notice.node_id, "node gone", now_ms)
+
+    def on_unreachable(self, notice: MemberUnreachable, now_ms: int) -> list[Output]:
+        if not self.is_reigning() or not self._pool.is_up(notice.node_id):
+            return []
+        self._unreachable[notice.node_id] = None
+        self._inventories.forget(notice.node_id)
+        return self._lose(notice.node_id, "node unreachable", now_ms)
+
+    def on_facts(self, notice: FactsChanged) -> None:
+        self._is_dirty = True
+        if self.is_reigning():
+            self._note_capacities()
+
+    def on_brake(self, notice: BrakeChanged, now_ms: int) -> list[Output]:
+        self._is_dirty = True
+        return self._sweep(now_ms) if self.is_reigning() else []
+
+    def on_members_counted(self, now_ms: int) -> list[Output]:
+        """The view changed: other numbers of copies may be enough."""
+        return self._replication.on_members(now_ms) if self.is_reigning() else []
+
+    def on_follower_heard(self, notice: FollowerHeard, now_ms: int) -> list[Output]:
+        if self._unreachable.pop(notice.node_id, 0) is None:
+            self._is_dirty = True
+        is_busy = self._replication.is_busy_with(notice.node_id)
+        return self._antientropy.on_follower_heard(notice.node_id, notice.digest, is_busy, now_ms)
+
+    # --- What follows every event ----------------------------------------------------------------
+
+    def on_news(self, news: Iterable[JobPatch], now_ms: int) -> list[Output]:
+        """The table has grown, by whatever way: spread it, and see what it asks for."""
         outputs: list[Output] = []
-        unknown: dict[JobId, None] = {}
-        for report in reports:
-            attempt_id = report.attempt_id
-            job = self._table.job(attempt_id.job_id)
-            if attempt_id.node_id != sender:
-                self._drop("report_for_another_node")
-            elif job is None:
-                unknown[attempt_id.job_id] = None
-            elif attempt_id.task >= job.spec.tasks:
-                self._drop("report_not_sound")
-            elif report.end is not None:
-                outputs += self._on_end(job, attempt_id, report.end, now_ms)
-            elif not self._inventories.is_taking():
-                outputs += self._on_live(attempt_id, report, now_ms)
-        return outputs + self._antientropy.want(sender, unknown)
-
-    def _on_live(self, attempt_id: AttemptId, report: AttemptReport, now_ms: int) -> list[Output]:
-        """A worker runs this: is that what is decided?"""
-        job_id, task = attempt_id.job_id, attempt_id.task
-        known = self._table.ends(job_id, task).get(attempt_id)
-        if attempt_id in self._stops:
-            return []
-        if known is not None and known.state is not EndState.LOST:
-            return self._stop([attempt_id], "it has ended already", now_ms)
-        order = self._orders.get(attempt_id)
-        if report.stage is Stage.RUNNING:
-            self._orders.pop(attempt_id, None)
-            self._refusals.forgive(job_id, attempt_id.node_id)
-        elif order is not None:
-            order.is_heard = True
-        self._live.setdefault((job_id, task), {})[attempt_id] = now_ms - report.running_ms
-        return self._resolve(job_id, task, report.stage, now_ms)
-
-    def _on_end(self, job: Job, attempt_id: AttemptId, end: End, now_ms: int) -> list[Output]:
-        """An outcome: decide what follows, make it safe, then let the worker forget it."""
-        assert self._epoch is not None, "the caller has looked"
-        job_id, task = job.job_id, attempt_id.task
-        receipt = Receipt(attempt_id.node_id, attempt_id=attempt_id)
-        if self._replication.is_waiting(receipt) or self._replication.is_full():
-            return []
-        cell = self._table.cell(job_id, task)
-        if cell.epoch is not None and cell.epoch > self._epoch and not _is_over(cell):
-            return self._drop("decided_by_a_later_reign")
-        self._let_go(attempt_id)
-        entry = AttemptEnd(attempt_id, end)
-        known = self._table.ends(job_id, task).get(attempt_id)
-        if known is None or known.state is EndState.LOST:
-            after = None
-            if decisions.may_decide(cell, self._epoch):
-                after = decisions.after_end(self._table, job, attempt_id, end, self._epoch)
-            if after is None:
-                self._ledger.merge((JobPatch(job_id, tasks=(TaskPatch(task, task, cell, (entry,)),)),))
-            else:
-                self._ledger.decide(after, job_id, task, entry)
-                self._after_decision(job, attempt_id, end, after, now_ms)
-        outputs = self._replication.commit(
-            (self._task_patch(job_id, task),), receipt, now_ms, attempt_id.node_id, job.submitter_id
-        )
-        return outputs + self._resolve(job_id, task, Stage.RUNNING, now_ms)
-
-    def _after_decision(
-        self, job: Job, attempt_id: AttemptId, end: End, after: decisions.Cell, now_ms: int
-    ) -> None:
-        """What an end means for the next placing of this job."""
-        if after.stage is not Stage.PENDING:
-            return
-        if end.state is EndState.REFUSED:
-            self._refusals.note(job.job_id, attempt_id.node_id, now_ms)
-        elif end.state in decisions.FAILURES:
-            until_ms = now_ms + self._config.failure_backoff_ms
-            self._board.hold_back(job.job_id, attempt_id.task, until_ms)
-
-    def _resolve(self, job_id: JobId, task: int, stage: Stage, now_ms: int) -> list[Output]:
-        """Make the cell and what runs agree: adopt, advance, or stop, by decision only."""
-        assert self._epoch is not None, "only a coordinator resolves"
-        live = {
-            attempt_id: since_ms
-            for attempt_id, since_ms in self._live.get((job_id, task), {}).items()
-            if attempt_id not in self._stops
-        }
-        cell = self._table.cell(job_id, task)
-        if not live:
-            return []
-        if self._table.is_task_over(job_id, task):
-            return self._stop(sorted(live), "its task is over", now_ms)
-        if not decisions.may_decide(cell, self._epoch):
-            return []
-        current = cell.attempt_id if is_active(cell) else None
-        if current is not None and current not in live:
-            if current not in self._orders:
-                # Silent, perhaps running: it is left alone until its node is heard or gone.
-                return []
-            live[current] = now_ms
-        kept = min(live, key=lambda a: (live[a], a != current, a))
-        outputs: list[Output] = []
-        stops = self._stop(sorted(a for a in live if a != kept), "another one stands", now_ms)
-        if kept != current or cell.epoch not in self._epochs:
-            is_started = kept not in self._orders and stage is Stage.RUNNING
-            kept_stage = Stage.RUNNING if is_started else Stage.STARTING
-            after = decisions.adopted(cell, self._epoch, kept, kept_stage)
-            news = self._ledger.decide(after, job_id, task)
-            outputs += self._ledger.persist(news, [o for o in stops if isinstance(o, Post)])
-        else:
-            outputs += self._advance(cell, kept, stage, job_id, task)
-            outputs += stops
+        for patch in news:
+            self._is_dirty = True
+            if patch.cancelled_through and self._table.cancelled(patch.job_id):
+                outputs += self.judgement.cancel(patch.job_id, now_ms)
+            for part in patch.tasks:
+                self._doubt(part.cell.epoch, part.cell.attempt_id, is_active(part.cell))
+            self._antientropy.gather((patch,), now_ms)
         return outputs
+
+    def advance(self, now_ms: int) -> list[Output]:
+        """Ask, judge, repeat, place: whatever has become due."""
+        if not self.is_reigning():
+            return []
+        outputs = self._inventories.ask(self._reign.beat, now_ms)
+        if self._inventories.close(now_ms):
+            self._is_dirty = True
+        for node_id, inventory in self._inventories.to_judge():
+            self._is_dirty = True
+            outputs += self.judgement.on_inventory(node_id, inventory.attempts, now_ms)
+        outputs += self._orders.on_deadline(now_ms)
+        outputs += self._replication.on_deadline(now_ms)
+        if self._pool.end_grace(now_ms):
+            outputs += self._replication.on_members(now_ms)
+        if now_ms >= self._swept_ms + self._config.sweep_interval_ms:
+            outputs += self._sweep(now_ms)
+        outputs += self._antientropy.on_deadline(now_ms)
+        return outputs + self._maybe_place(now_ms)
+
+    def next_deadline_ms(self) -> int | None:
+        if not self.is_reigning():
+            return None
+        deadlines = [
+            self._inventories.next_deadline_ms(),
+            self._orders.next_deadline_ms(),
+            self._replication.next_deadline_ms(),
+            self._antientropy.next_deadline_ms(),
+            self._pool.grace_until_ms(),
+            self._board.next_release_ms(),
+            self._refusals.next_release_ms(),
+        ]
+        if self._board.nodes():
+            deadlines.append(self._swept_ms + self._config.sweep_interval_ms)
+        if self._is_dirty and not self._inventories.is_taking():
+            deadlines.append(self._placed_ms + self._config.place_interval_ms)
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def check(self) -> None:
+        self._replication.check()
+        self._inventories.check()
+        self.judgement.check()
+        for node_id, capacity in self._capacity_max.items():
+            used = Resources()
+            for attempt_id in self._board.attempts_on(node_id):
+                job = self._table.job(attempt_id.job_id)
+                if attempt_id.epoch in self._reign.epochs and job is not None:
+                    used = used.plus(job.spec.need)
+            assert capacity.covers(used), f"J3: overbooked: {node_id}"
+
+    # --- Inside ----------------------------------------------------------------------------------
+
+    def _drop(self, reason: str) -> list[Output]:
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+        return []
+
+    def _doubt(self, epoch: Epoch | None, attempt_id: AttemptId | None, active: bool) -> None:
+        """Another reign has placed something: ask that node what it really runs."""
+        if not active or attempt_id is None or epoch in self._reign.epochs:
+            return
+        if not self._inventories.is_taking():
+            self._inventories.forget(attempt_id.node_id)
+
+    def _note_capacities(self) -> None:
+        for node_id, peer in self._pool.peers.items():
+            known = self._capacity_max.get(node_id, Resources())
+            offered = peer.facts.capacity
+            self._capacity_max[node_id] = Resources(
+                max(known.cpus_milli, offered.cpus_milli),
+                max(known.memory_bytes, offered.memory_bytes),
+            )
+
+    def _lose(self, node_id: NodeId, reason: str, now_ms: int) -> list[Output]:
+        if self._inventories.is_taking() or self._pool.is_behind_the_brake(node_id):
+            return []
+        self._is_dirty = True
+        self._absent.pop(node_id, None)
+        return self.judgement.lose_node(node_id, reason, now_ms)
+
+    def _sweep(self, now_ms: int) -> list[Output]:
+        """Nodes that cells name and that are not here: gone, or not seen for too long?"""
+        self._swept_ms = now_ms
+        outputs: list[Output] = []
+        for node_id in self._board.nodes():
+            is_gone = node_id in self._pool.down or node_id in self._unreachable
+            if self._pool.is_up(node_id) and not is_gone:
+                self._absent.pop(node_id, None)
+                continue
+            since_ms = self._absent.setdefault(node_id, now_ms)
+            if is_gone or now_ms - since_ms >= self._config.absent_ms:
+                outputs += self._lose(node_id, "node gone", now_ms)
+        return outputs
+
+    def _maybe_place(self, now_ms: int) -> list[Output]:
+        if self._board.release(now_ms) | self._refusals.release(now_ms):
+            self._is_dirty = True
+        is_early = now_ms < self._placed_ms + self._config.place_interval_ms
+        if not self._is_dirty or is_early or self._inventories.is_taking():
+            return []
+        self._is_dirty = False
+        self._placed_ms = now_ms
+        jobs = self._board.waiting_jobs()[:PASS_JOBS_MAX]
+        wishes = [self._wish(job, self._startable(job), now_ms) for job in self._known(jobs)]
+        return self._carry_out(place(wishes, self._offers()), now_ms) if wishes else []
+
+    def _carry_out(self, picks: Iterable[Pick], now_ms: int) -> list[Output]:
+        """Turn counts into decisions: the first waiting tasks go to the first nodes, in runs."""
+        epoch = self._reign.current()
+        news: list[JobPatch] = []
+        born: list[AttemptId] = []
+        for pick in picks:
+            for task in self._board.first_waiting(pick.job_id, pick.count):
+                cell = self._table.cell(pick.job_id, task)
+                if not decisions.may_decide(cell, epoch):
+                    self._drop("decided_by_a_later_reign")
+                    until_ms = now_ms + self._config.blocked_ms
+                    self._board.hold_back(pick.job_id, task, until_ms)
+                    continue
+                attempt_id = decisions.birth(cell, epoch, pick.job_id, task, pick.node_id)
+                after = decisions.placed(cell, epoch, attempt_id)
+                news += self._ledger.decide(after, pick.job_id, task)
+                born.append(attempt_id)
+        then: list[Effect] = [*self._orders.assign(born, now_ms)]
+        return [*self._ledger.persist(news, then)]
+
+    def _known(self, job_ids: Iterable[JobId]) -> list[Job]:
+        jobs = (self._table.job(job_id) for job_id in job_ids)
+        return [job for job in jobs if job is not None]
+
+    def _startable(self, job: Job) -> int:
+        """How many of its waiting tasks its own bound lets start now."""
+        waiting = self._board.waiting_count(job.job_id)
+        if not job.spec.running_max:
+            return waiting
+        room = job.spec.running_max - self._board.active_count(job.job_id)
+        return max(0, min(waiting, room))
+
+    def _wish(self, job: Job, count: int, now_ms: int) -> Wish:
+        return Wish(
+            job.job_id,
+            job.spec,
+            count,
+            self._pool.is_behind_the_brake(job.submitter_id),
+            self._refusals.backing_off(job.job_id, now_ms),
+        )
+
+    def _offers(self, *, with_down: bool = False) -> list[Offer]:
+        offers = [
+            Offer(
+                node_id,
+                peer.name,
+                peer.facts,
+                peer.facts.capacity.minus(self._board.used_on(node_id)),
+                self._board.count_on(node_id),
+                node_id in self._unreachable,
+                self._inventories.is_inventoried(node_id),
+            )
+            for node_id, peer in sorted(self._pool.peers.items())
+        ]
+        if with_down:
+            offers += [
+                Offer(peer.node_id, peer.name, peer.facts, Resources(), 0, True)
+                for _, peer in sorted(self._pool.down.items())
+            ]
+        return offers

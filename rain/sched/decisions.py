@@ -9,7 +9,7 @@ cancelled job is tried again. The end of an attempt that the cell does not name 
 it and changes nothing, unless it is the first success.
 """
 
-from rain.model import AttemptId, End, EndState, Epoch, Job, NodeId, Stage
+from rain.model import AttemptId, End, EndState, Epoch, Job, JobId, NodeId, Stage
 from rain.sched.cells import FAILURES
 from rain.sched.messages import Cell
 from rain.sched.table import Table
@@ -37,9 +37,9 @@ def finished(cell: Cell, epoch: Epoch, attempt_id: AttemptId, *, success: bool) 
     return Cell(success, cell.generation, True, epoch, cell.turn + 1, Stage.ENDED, attempt_id)
 
 
-def birth(cell: Cell, epoch: Epoch, job: Job, task: int, node_id: NodeId) -> AttemptId:
+def birth(cell: Cell, epoch: Epoch, job_id: JobId, task: int, node_id: NodeId) -> AttemptId:
     """The attempt that is born by placing: its number is the turn of that decision."""
-    return AttemptId(job.job_id, task, cell.turn + 1, epoch, node_id)
+    return AttemptId(job_id, task, cell.turn + 1, epoch, node_id)
 
 
 def after_end(table: Table, job: Job, attempt_id: AttemptId, end: End, epoch: Epoch) -> Cell | None:

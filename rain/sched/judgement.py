@@ -164,9 +164,7 @@ class Judgement:
         known = self._table.ends(job_id, task).get(attempt_id)
         if known is None or known.state is EndState.LOST:
             after = (
-                None
-                if is_over
-                else decisions.after_end(self._table, job, attempt_id, end, epoch)
+                None if is_over else decisions.after_end(self._table, job, attempt_id, end, epoch)
             )
             self._note(cell, after, AttemptEnd(attempt_id, end))
             if after is not None and after.stage is Stage.PENDING:

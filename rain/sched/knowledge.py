@@ -207,6 +207,8 @@ class JobKnowledge:
         assert not self.is_empty()
         assert self.digest == self._digest_anew(), "the digest is that of the content"
         assert UNDECIDED not in self.cells.values(), "the smallest cell is implicit"
+        generations = [cell.generation for cell in self.cells.values()]
+        assert self.generation() == max(generations, default=UNDECIDED.generation)
         if self.job is not None:
             assert len(self._states) == sum(self.counts) == self.job.spec.tasks
             assert all(task < self.job.spec.tasks for task in self.tasks())

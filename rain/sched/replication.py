@@ -140,7 +140,8 @@ class Replication:
     ) -> list[Output]:
         """Make this safe, then say so. `near` know it anyway and are the first to be asked."""
         assert self._epoch is not None, "only a coordinator commits"
-        assert not self.is_full() and receipt not in self._receipts, "the caller has looked"
+        assert not self.is_full(), "the caller has looked"
+        assert receipt not in self._receipts, "the caller has looked"
         content = tuple(patches)
         self._last_number += 1
         number = self._last_number

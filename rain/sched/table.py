@@ -14,7 +14,9 @@ rows of any prefix of the writes give a table that knows no more than this one.
 Peers' nonsense (a job whose id is not its hash, tasks it does not have, attempts of others) is
 dropped and counted in `dropped`; whether a patch is nonsense never depends on what came before
 it, or the order of merging would matter. So a task beyond the spec is dropped when the patch
-comes after the spec, and forgotten when it came before.
+comes after the spec, and forgotten when it came before. Only the bounds (JOBS_MAX,
+UNKNOWN_JOBS_MAX) look at what is there already: a table that has reached one says so by
+`dropped`, and learns the rest by anti-entropy when there is room.
 
 A job may be known by its cells or its cancel before its spec arrives: such a job counts in
 digests and patches (so that the spec is fetched), and is no job yet for `job` and `jobs`.

@@ -111,6 +111,7 @@ def _standing_end(table: Table, job_id: JobId, task: int) -> End | None:
 
 
 def _task_view(table: Table, job: Job, task: int, names: Names, untold: AttemptId | None) -> Json:
+    """A current attempt is listed while nothing is known of its end."""
     cell = table.cell(job.job_id, task)
     ends = table.ends(job.job_id, task)
     state = _shown_state(table, job.job_id, task, untold)

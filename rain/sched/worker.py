@@ -9,9 +9,10 @@ epoch's node, quotes a heartbeat at most BEATS_BEHIND_MAX behind the newest, and
 heard within `silence_ms`: orders wait in TCP buffers, and an old one must not start anything.
 Anything else is dropped and counted; who still means it sends it again.
 
-An attempt moves STARTING (accepted) -> RUNNING -> ENDED and never back (J1). It is on disk before its container is started, so a container that the disk does not know
-is an orphan, and an attempt without a container never ran. After a restart of the agent nothing
-is vouched for until the executor has listed its containers (E11).
+An attempt moves STARTING (accepted) -> RUNNING -> ENDED and never back (J1). It is on disk
+before its container is started, so a container that the disk does not know is an orphan, and an
+attempt without a container never ran. After a restart of the agent nothing is vouched for until
+the executor has listed its containers (E11).
 
 Ends. A stop that was ordered makes CANCELLED of whatever exit follows; the time limit makes
 TIMEOUT; then out of memory; then the exit code. The time limit counts from the start as seen by
@@ -26,7 +27,6 @@ it merely does not know, keep logs.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from rain.effects import (
     ContainerExited,
@@ -58,10 +58,10 @@ from rain.model import (
 )
 from rain.sched.identity import attempt_key
 from rain.sched.ledger import Ledger
+from rain.sched.local_attempt import LocalAttempt, end_of, exit_code_of
 from rain.sched.messages import (
     ORDERS_MAX,
     Assign,
-    AttemptReport,
     Inventory,
     InventoryRequest,
     JobPatch,
@@ -74,8 +74,6 @@ from rain.sched.records import AttemptRow
 BEATS_BEHIND_MAX = 12
 ATTEMPTS_MAX = 10_000
 """Kept here, ended and not yet acknowledged ones included; beyond it orders are refused."""
-EXIT_TIMEOUT = 124
-EXIT_KILLED = 137
 
 
 class WorkerConfig(Value, frozen=True):
@@ -85,39 +83,6 @@ class WorkerConfig(Value, frozen=True):
     stop_grace_ms: int = 10_000
     stop_again_ms: int = 15_000
     """A container that outlived its stop by so much is told again."""
-
-
-@dataclass(slots=True)
-class _Attempt:
-    """One attempt on this node, from acceptance until its end is acknowledged."""
-
-    attempt_id: AttemptId
-    job: Job | None
-    stage: Stage = Stage.STARTING
-    end: End | None = None
-    started_ms: int = 0
-    is_old: bool = False
-    """Accepted in an earlier life of the agent."""
-    is_recovered: bool = False
-    """Old, and the executor has not said yet what became of it."""
-    is_stopping: bool = False
-    is_timed_out: bool = False
-    deadline_ms: int | None = None
-    """Of its time limit; once it is stopping: when to tell it again."""
-    reported_ms: int = 0
-    has_container: bool = True
-
-    def need(self) -> Resources:
-        if self.stage is Stage.ENDED or self.job is None:
-            return Resources()
-        return self.job.spec.need
-
-    def row(self) -> AttemptRow:
-        return AttemptRow(self.attempt_id, self.stage, self.end, self.is_stopping)
-
-    def report(self, now_ms: int) -> AttemptReport:
-        running_ms = now_ms - self.started_ms if self.stage is Stage.RUNNING else 0
-        return AttemptReport(self.attempt_id, self.stage, running_ms, self.end)
 
 
 class Worker:
@@ -141,10 +106,10 @@ class Worker:
         self._beat = 0
         self._heard_ms = 0
         self._is_going = False
-        self._attempts: dict[AttemptId, _Attempt] = {}
+        self._attempts: dict[AttemptId, LocalAttempt] = {}
         self._capacity_max = facts.capacity
         for row in recovered:
-            self._attempts[row.attempt_id] = _Attempt(
+            self._attempts[row.attempt_id] = LocalAttempt(
                 row.attempt_id,
                 ledger.table.job(row.attempt_id.job_id),
                 row.stage,
@@ -202,7 +167,7 @@ class Worker:
         if self._ledger.table.job(order.job.job_id) != order.job:
             return self._drop("order_not_sound")
         known = [self._attempts[a] for a in order.attempts if a in self._attempts]
-        fresh: list[_Attempt] = []
+        fresh: list[LocalAttempt] = []
         for attempt_id in dict.fromkeys(order.attempts):
             if attempt_id not in self._attempts:
                 fresh.append(self._accept_or_refuse(attempt_id, order.job, now_ms))
@@ -221,7 +186,7 @@ class Worker:
         if refused:
             return self._drop(refused)
         outputs: list[Output] = []
-        told: list[_Attempt] = []
+        told: list[LocalAttempt] = []
         for attempt_id in dict.fromkeys(order.attempts):
             attempt = self._attempts.get(attempt_id)
             if attempt is None and attempt_id.node_id == self._node_id:
@@ -283,7 +248,7 @@ class Worker:
             return [RemoveContainer(attempt_key(event.attempt_id))]
         if attempt.stage is Stage.ENDED:
             return []
-        end = _end_of(
+        end = end_of(
             attempt,
             event.exit_code,
             event.out_of_memory,
@@ -298,11 +263,11 @@ class Worker:
             return []
         reason = event.reason[:REASON_CHARS_MAX]
         if attempt.is_stopping:
-            end = End(EndState.CANCELLED, _code(event.exit_code), reason)
+            end = End(EndState.CANCELLED, exit_code_of(event.exit_code), reason)
         elif event.refused:
             end = End(EndState.REFUSED, reason=reason)
         else:
-            end = End(EndState.FAILED, _code(event.exit_code), reason)
+            end = End(EndState.FAILED, exit_code_of(event.exit_code), reason)
         return self._finish(attempt, end, now_ms)
 
     def on_listed(self, event: ContainersListed, now_ms: int) -> list[Output]:
@@ -343,7 +308,7 @@ class Worker:
 
     def on_disk_failed(self, now_ms: int) -> list[Output]:
         """What was being written down when the write failed was never started."""
-        refused: list[_Attempt] = []
+        refused: list[LocalAttempt] = []
         for attempt in self._active():
             if attempt.stage is Stage.STARTING and not attempt.is_old:
                 attempt.stage = Stage.ENDED
@@ -391,10 +356,10 @@ class Worker:
     def _interval_ms(self) -> int:
         return self._config.report_interval_ms
 
-    def _active(self) -> list[_Attempt]:
+    def _active(self) -> list[LocalAttempt]:
         return [a for _, a in sorted(self._attempts.items()) if a.stage is not Stage.ENDED]
 
-    def _ended(self) -> list[_Attempt]:
+    def _ended(self) -> list[LocalAttempt]:
         return [a for _, a in sorted(self._attempts.items()) if a.stage is Stage.ENDED]
 
     def _is_not_to_be_obeyed(self, sender: NodeId, epoch: Epoch, beat: int, now_ms: int) -> str:
@@ -414,11 +379,11 @@ class Worker:
     def _is_meant(self, attempt_id: AttemptId, job: Job) -> bool:
         return attempt_id.node_id == self._node_id and attempt_id.job_id == job.job_id
 
-    def _accept_or_refuse(self, attempt_id: AttemptId, job: Job, now_ms: int) -> _Attempt:
+    def _accept_or_refuse(self, attempt_id: AttemptId, job: Job, now_ms: int) -> LocalAttempt:
         refusal = self._refusal(job)
         if refusal:
             return self._refuse(attempt_id, job, End(EndState.REFUSED, reason=refusal))
-        attempt = _Attempt(attempt_id, job)
+        attempt = LocalAttempt(attempt_id, job)
         self._attempts[attempt_id] = attempt
         return attempt
 
@@ -438,14 +403,14 @@ class Worker:
             return "no room"
         return ""
 
-    def _refuse(self, attempt_id: AttemptId, job: Job | None, end: End) -> _Attempt:
+    def _refuse(self, attempt_id: AttemptId, job: Job | None, end: End) -> LocalAttempt:
         """Say no, and remember it in memory only: nothing is at stake if it is forgotten."""
-        attempt = _Attempt(attempt_id, job, Stage.ENDED, end, has_container=False)
+        attempt = LocalAttempt(attempt_id, job, Stage.ENDED, end, has_container=False)
         if len(self._attempts) < ATTEMPTS_MAX:
             self._attempts[attempt_id] = attempt
         return attempt
 
-    def _run(self, attempt: _Attempt, now_ms: int) -> None:
+    def _run(self, attempt: LocalAttempt, now_ms: int) -> None:
         attempt.stage = Stage.RUNNING
         attempt.started_ms = now_ms
         attempt.is_recovered = False
@@ -455,16 +420,16 @@ class Worker:
         elif timeout_ms:
             attempt.deadline_ms = now_ms + timeout_ms
 
-    def _stop(self, attempt: _Attempt, now_ms: int) -> list[Output]:
+    def _stop(self, attempt: LocalAttempt, now_ms: int) -> list[Output]:
         attempt.is_stopping = True
         attempt.deadline_ms = now_ms + self._config.stop_again_ms
         stop = StopContainer(attempt.attempt_id, self._config.stop_grace_ms)
         return [Persist((attempt.row(),)), stop]
 
-    def _adopt(self, attempt: _Attempt, container: ContainerFound, now_ms: int) -> list[Output]:
+    def _adopt(self, attempt: LocalAttempt, container: ContainerFound, now_ms: int) -> list[Output]:
         if container.exit_code is not None:
             attempt.is_recovered = False
-            end = _end_of(
+            end = end_of(
                 attempt,
                 container.exit_code,
                 container.out_of_memory,
@@ -480,7 +445,7 @@ class Worker:
             outputs.append(StopContainer(attempt.attempt_id, self._config.stop_grace_ms))
         return outputs
 
-    def _miss(self, attempt: _Attempt, now_ms: int) -> list[Output]:
+    def _miss(self, attempt: LocalAttempt, now_ms: int) -> list[Output]:
         """On disk, but no container: it never started, or was removed behind our back."""
         if attempt.is_stopping:
             end = End(EndState.CANCELLED)
@@ -490,7 +455,7 @@ class Worker:
             end = End(EndState.LOST, reason="its container is gone")
         return self._finish(attempt, end, now_ms)
 
-    def _finish(self, attempt: _Attempt, end: End, now_ms: int) -> list[Output]:
+    def _finish(self, attempt: LocalAttempt, end: End, now_ms: int) -> list[Output]:
         assert attempt.end is None, "J1: an ended attempt never changes"
         attempt.stage = Stage.ENDED
         attempt.end = end
@@ -498,7 +463,7 @@ class Worker:
         attempt.is_recovered = False
         return self._tell(attempt, now_ms)
 
-    def _tell(self, attempt: _Attempt, now_ms: int) -> list[Output]:
+    def _tell(self, attempt: LocalAttempt, now_ms: int) -> list[Output]:
         """Write it down, then report it. Should the write fail, it is reported by and by."""
         attempt.reported_ms = now_ms
         then: tuple[Post, ...] = ()
@@ -507,7 +472,7 @@ class Worker:
             then = (Post(self._epoch.node_id, report),)
         return [Persist((attempt.row(),), then=then)]
 
-    def _post_reports(self, attempts: Sequence[_Attempt], now_ms: int) -> list[Effect]:
+    def _post_reports(self, attempts: Sequence[LocalAttempt], now_ms: int) -> list[Effect]:
         if self._epoch is None:
             return []
         posts: list[Effect] = []
@@ -518,24 +483,3 @@ class Worker:
             reports = tuple(attempt.report(now_ms) for attempt in batch)
             posts.append(Post(self._epoch.node_id, Report(self._epoch, reports)))
         return posts
-
-
-def _end_of(
-    attempt: _Attempt, exit_code: int, out_of_memory: bool, started_unix_ms: int, ended_unix_ms: int
-) -> End:
-    if attempt.is_stopping:
-        state, code = EndState.CANCELLED, _code(exit_code)
-    elif attempt.is_timed_out:
-        state, code = EndState.TIMEOUT, EXIT_TIMEOUT
-    elif out_of_memory:
-        state, code = EndState.OUT_OF_MEMORY, EXIT_KILLED
-    elif exit_code == 0:
-        state, code = EndState.SUCCEEDED, 0
-    else:
-        state, code = EndState.FAILED, _code(exit_code)
-    return End(state, code, "", started_unix_ms, ended_unix_ms)
-
-
-def _code(exit_code: int) -> int:
-    """Whatever an engine says, as an exit code: -1 where it is none."""
-    return exit_code if -1 <= exit_code <= 255 else -1

@@ -15,6 +15,7 @@ from rain.effects import (
     DiskRecovered,
     Event,
     HandedOver,
+    Lagged,
     MemberDown,
     MemberSilent,
     MemberUnreachable,
@@ -49,6 +50,7 @@ class Host:
         self.boot_epoch = 0
         self.election: Election | None = None
         self.woken_at = -1
+        self.paused_until_ms = 0
         self.heard_of: dict[NodeId, int] = {}
         self.last_notice: dict[NodeId, int] = {}
 
@@ -136,8 +138,17 @@ class Net:
         host.is_disk_full = False
         self.feed(host, DiskRecovered())
 
+    def pause(self, node: str, pause_ms: int) -> None:
+        """The process stops; what arrives meanwhile waits. Then its driver notices the gap."""
+        host = self.hosts[NodeId(node)]
+        host.paused_until_ms = self.now_ms + pause_ms
+        self.at(host.paused_until_ms, lambda: self.feed(host, Lagged(pause_ms)))
+
     def feed(self, host: Host, event: Event | Notice) -> None:
         if host.election is None:
+            return
+        if self.now_ms < host.paused_until_ms:
+            self.at(host.paused_until_ms, lambda: self.feed(host, event))
             return
         outputs = host.election.handle(event, self.now_ms)
         host.election.check()

@@ -1,6 +1,8 @@
 """What the tests of executors share: orders, a list of reports, and waiting for one."""
 
 import asyncio
+import itertools
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -12,13 +14,19 @@ from rain.sched.identity import attempt_key
 LABELS = ExecLabels("attic", "nodeaaaa", "blue")
 WAIT_S = 30.0
 
+_jobs = itertools.count()
+
 T = TypeVar("T", bound=Event)
 
 
 def order(
-    *command: str, job: str = "jobaaaa", task: int = 0, number: int = 1, **fields: Any
+    *command: str, job: str = "", task: int = 0, number: int = 1, **fields: Any
 ) -> StartContainer:
-    """An order to run this command; `fields` are those of JobSpec."""
+    """An order to run this command; `fields` are those of JobSpec.
+
+    Attempts are never reused, so every order is of a job of its own unless one is named.
+    """
+    job = job or f"job{os.getpid()}x{next(_jobs)}"
     spec = JobSpec(command=command, **{"need": Resources(500, 64 << 20), **fields})
     attempt_id = AttemptId(JobId(job), task, number, Epoch(7, NodeId("n1"), 2**63), NodeId("n2"))
     return StartContainer(attempt_id, Job(JobId(job), spec, "blue", NodeId("n1"), 1, b"nonce"))

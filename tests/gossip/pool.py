@@ -225,7 +225,6 @@ class Pool:
 
     def _packet(self, index: int, to: tuple[NodeId, ...], message: Message) -> None:
         assert packed_bytes(message) <= PACKET_BODY_BYTES_MAX
-        assert index != -1
         self._count(index, message, len(to))
         for receiver in to:
             assert receiver != node_id(index), "nobody talks to itself"

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -98,6 +98,7 @@ def test_what_a_cell_must_name() -> None:
     assert not is_sound(running(attempt_id), JOB.job_id, 1, 1), "the attempt of another task"
     assert not is_sound(running(attempt_id), JOB.job_id, 2, 3), "one attempt for two tasks"
     assert not is_sound(running(attempt_id), JOBS[1].job_id, 2, 2), "the attempt of another job"
+    assert not is_sound(Cell(generation=0), JOB.job_id, 0, 0), "generations count from 1"
     assert not is_sound(Cell(success=True), JOB.job_id, 0, 0), "a success of nobody"
     assert not is_sound(Cell(stage=Stage.RUNNING), JOB.job_id, 0, 0), "nobody runs it"
 
@@ -124,6 +125,7 @@ def test_the_order_of_ends_is_total_and_that_of_entries_agrees(one: End, other: 
     assert (keys[0] < keys[1]) == (end_key(one) < end_key(other))
 
 
+@settings(max_examples=40, deadline=None)
 @given(crowds(), crowds(), crowds())
 def test_joining_ends_is_a_join_with_the_cap(a: Entries, b: Entries, c: Entries) -> None:
     a, b, c = join_ends((), a), join_ends((), b), join_ends((), c)
@@ -133,6 +135,7 @@ def test_joining_ends_is_a_join_with_the_cap(a: Entries, b: Entries, c: Entries)
     assert len(join_ends(join_ends(a, b), c)) <= ENDS_PER_TASK_MAX
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(crowds(), min_size=1, max_size=4))
 def test_capping_early_or_late_keeps_the_same(all_crowds: list[Entries]) -> None:
     """Given the largest end of each attempt, those that stay are the largest of these."""

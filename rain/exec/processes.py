@@ -1,0 +1,431 @@
+"""Attempts as plain processes of this PC: no isolation, for whoever asks for that by name.
+
+Each attempt has a folder `tasks/<key>/`: `attempt.json` (its id), `birth` (pid and birth of its
+first process), `work/` (where it runs), `stdout`, `stderr`, and `exit` (its exit code). A few
+lines of sh around the command write `birth` before it begins and `exit` after it ended, so an
+agent that was away finds out what became of its attempts. Every attempt is a session and process
+group of its own; what is left of the group is killed when the command ends.
+
+It runs as the agent's user, with a low priority and without the agent's environment. It limits
+neither memory nor CPUs nor the network, so what asks for an image, a user or a bridge is refused.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rain.effects import (
+    ContainerExited,
+    ContainerFailed,
+    ContainerFound,
+    ContainerStarted,
+    Event,
+    StartContainer,
+)
+from rain.exec.dialect import EXIT_KILLED, EXIT_RAIN_FAILED, clipped
+from rain.exec.labels import (
+    ExecLabels,
+    decode_attempt_id,
+    encode_attempt_id,
+    environment_of,
+    is_key,
+)
+from rain.exec.logs import READ_BYTES, STDERR, STDOUT, KeptLogs, frame
+from rain.model import AttemptId, JobSpec
+from rain.sched.identity import attempt_key
+
+LIVE_MAX = 1_024
+NICE = "10"
+WATCH_INTERVAL_S = 0.2
+"""Where the kernel has no pidfd: how often an attempt is looked after."""
+FOLLOW_INTERVAL_S = 0.1
+KILL_WAIT_S = 10.0
+SWEEP_INTERVAL_S = 5.0
+STREAM_BYTES_MAX = 8 * 1024 * 1024
+"""Of stdout and of stderr each; what is longer starts anew, as the engine's logs do."""
+
+_SCRIPT = """
+trap : HUP INT TERM
+move=$1; folder=$2; work=$3; shift 3
+read -r stat < /proc/$$/stat
+read -r boot < /proc/sys/kernel/random/boot_id
+echo "$boot $stat" > "$folder/birth.new" && "$move" "$folder/birth.new" "$folder/birth" || exit 125
+(cd "$work" 2>&3 || exit 125; exec "$@" 2>&3 3>&-)
+code=$?
+echo $code > "$folder/exit.new" && "$move" "$folder/exit.new" "$folder/exit" && kill -KILL 0
+exit $code
+"""
+
+
+@dataclass(slots=True)
+class _Live:
+    """An attempt whose end is still to be told."""
+
+    attempt_id: AttemptId
+    pid: int
+    is_child: bool
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class ProcessExecutor:
+    """Runs attempts as processes."""
+
+    def __init__(self, labels: ExecLabels, folder: Path, report: Callable[[Event], None]) -> None:
+        self._labels = labels
+        self._report = report
+        self._tasks_folder = folder.resolve() / "tasks"
+        self._kept = KeptLogs(folder / "logs")
+        self._live: dict[str, _Live] = {}
+        self._work: set[asyncio.Task[None]] = set()
+        self._sweep: asyncio.Task[None] | None = None
+
+    async def open(self) -> str:
+        """Empty when processes can be run here, else why not."""
+        if not sys.platform.startswith("linux"):
+            return "the process executor needs Linux; use --executor docker"
+        for program in ("sh", "mv"):
+            if shutil.which(program) is None:
+                return f"the process executor needs the program {program}"
+        try:
+            self._tasks_folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            return f"no folder for tasks can be made: {error}"
+        if self._sweep is None:
+            self._sweep = asyncio.create_task(self._keep_streams_short())
+        return ""
+
+    async def close(self) -> None:
+        """Stops watching; the processes live on."""
+        going = [*self._work, *([self._sweep] if self._sweep else [])]
+        for task in going:
+            task.cancel()
+        await asyncio.gather(*going, return_exceptions=True)
+        self._sweep = None
+
+    async def list_containers(self) -> tuple[ContainerFound, ...]:
+        """All attempts with a folder here; the running ones are watched from here on."""
+        found: list[ContainerFound] = []
+        keys = sorted(entry.name for entry in self._tasks_folder.glob("*") if is_key(entry.name))
+        for key in keys:
+            attempt_id = decode_attempt_id(_read(self._tasks_folder / key / "attempt.json"))
+            if attempt_id is None:
+                # Its agent died before it could start anything.
+                await self.remove(key)
+                continue
+            pid = 0 if self._exit_code(key) is not None else self._running_pid(key)
+            if not pid:
+                found.append(self._found(key))
+                continue
+            found.append(ContainerFound(key, self._started_unix_ms(key)))
+            if key not in self._live:
+                self._watch(key, _Live(attempt_id, pid, is_child=False))
+        return tuple(found)
+
+    # --- Start and end ------------------------------------------------------------------------
+
+    async def start(self, order: StartContainer) -> None:
+        """Starts the attempt and reports; never raises. A second order for it changes nothing."""
+        key = attempt_key(order.attempt_id)
+        folder = self._tasks_folder / key
+        if key in self._live or folder.exists():
+            return
+        if len(self._live) >= LIVE_MAX:
+            self._fail(order, "too many processes here", refused=True)
+            return
+        if reason := refusal(order.job.spec):
+            self._fail(order, reason)
+            return
+        try:
+            pid = self._spawn(order, folder)
+        except (OSError, ValueError) as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            # A ValueError is about the job's own words: a NUL in them, a variable named "=".
+            is_ours = isinstance(error, OSError)
+            self._fail(order, f"no process could be started: {error}", refused=is_ours)
+            return
+        self._report(ContainerStarted(order.attempt_id, self._started_unix_ms(key)))
+        self._watch(key, _Live(order.attempt_id, pid, is_child=True))
+
+    def _spawn(self, order: StartContainer, folder: Path) -> int:
+        spec = order.job.spec
+        work = folder / "work"
+        work.mkdir(parents=True)
+        (folder / "attempt.json").write_text(encode_attempt_id(order.attempt_id))
+        nice, shell, move = (shutil.which(name) for name in ("nice", "sh", "mv"))
+        assert shell is not None, "open() looked for it"
+        assert move is not None, "open() looked for it"
+        arguments = [shell, "-c", _SCRIPT, "rain", move, str(folder), str(work / spec.workdir)]
+        if nice is not None:
+            arguments = [nice, "-n", NICE, *arguments]
+        append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        return os.posix_spawn(
+            arguments[0],
+            [*arguments, *spec.command],
+            {**_base_environment(work), **environment_of(self._labels, order)},
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, str(folder / "stdout"), append, 0o600),
+                # The shell's own remarks ("Killed") go nowhere; the task's go through 3.
+                (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 3, str(folder / "stderr"), append, 0o600),
+            ],
+            setsid=True,
+            setsigmask=[],
+            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+        )
+
+    def _watch(self, key: str, live: _Live) -> None:
+        self._live[key] = live
+        self._begin(self._see_off(key, live))
+
+    async def _see_off(self, key: str, live: _Live) -> None:
+        """Waits until it has ended, and tells."""
+        await _wait_ended(live.pid)
+        code = _reaped(live.pid) if live.is_child else EXIT_KILLED
+        if self._live.pop(key, None) is None:
+            return
+        live.ended.set()
+        found = self._found(key, code)
+        assert found.exit_code is not None, "only what has ended is told as ended"
+        self._report(
+            ContainerExited(
+                live.attempt_id, found.exit_code, found.started_unix_ms, found.ended_unix_ms
+            )
+        )
+
+    def _fail(self, order: StartContainer, reason: str, refused: bool = False) -> None:
+        self._report(ContainerFailed(order.attempt_id, EXIT_RAIN_FAILED, clipped(reason), refused))
+
+    # --- Stop, remove, logs -------------------------------------------------------------------
+
+    async def stop(self, attempt_key: str, grace_ms: int) -> None:
+        """TERM to the whole group, and KILL when the grace is over; returns when it has ended."""
+        live = self._live.get(attempt_key)
+        if live is None:
+            return
+        _signal_group(live.pid, signal.SIGTERM)
+        if await _is_set_within(live.ended, grace_ms / 1_000):
+            return
+        _signal_group(live.pid, signal.SIGKILL)
+        await _is_set_within(live.ended, KILL_WAIT_S)
+
+    async def remove(self, attempt_key: str) -> None:
+        """Keeps the log, then removes the folder; what runs is killed, its end is not told."""
+        if not is_key(attempt_key):
+            return
+        live = self._live.pop(attempt_key, None)
+        if live is not None:
+            _signal_group(live.pid, signal.SIGKILL)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(KILL_WAIT_S):
+                    await _wait_ended(live.pid)
+            live.ended.set()
+        await asyncio.to_thread(self._remove, attempt_key)
+
+    def _remove(self, attempt_key: str) -> None:
+        folder = self._tasks_folder / attempt_key
+        if not folder.exists():
+            return
+        with suppress(OSError):
+            if not self._kept.has(attempt_key):
+                self._kept.keep(attempt_key, _frames(folder))
+        shutil.rmtree(folder, ignore_errors=True)
+
+    async def logs(self, attempt_key: str, follow: bool) -> AsyncIterator[tuple[int, bytes]]:
+        """What it printed; with `follow` until it ends. Nothing for what never ran here."""
+        if not is_key(attempt_key):
+            return
+        folder = self._tasks_folder / attempt_key
+        offsets = {STDOUT: 0, STDERR: 0}
+        while folder.exists():
+            # Asked before the reading: what it prints until it ends is read after it ended.
+            is_running = attempt_key in self._live
+            any_read = False
+            for stream, name in ((STDOUT, "stdout"), (STDERR, "stderr")):
+                content = _read_from(folder / name, offsets[stream])
+                if content is None:
+                    offsets[stream] = 0
+                elif content:
+                    offsets[stream] += len(content)
+                    any_read = True
+                    yield stream, content
+            if any_read:
+                continue
+            if not (follow and is_running):
+                return
+            await asyncio.sleep(FOLLOW_INTERVAL_S)
+        if self._kept.has(attempt_key):
+            for chunks in self._kept.chunks(attempt_key):
+                for stream, content in chunks:
+                    skipped = min(offsets[stream], len(content))
+                    offsets[stream] -= skipped
+                    if skipped < len(content):
+                        yield stream, content[skipped:]
+
+    async def _keep_streams_short(self) -> None:
+        """A task that prints for ever must not fill the disk."""
+        while True:
+            await asyncio.sleep(SWEEP_INTERVAL_S)
+            for key in list(self._live):
+                for name in ("stdout", "stderr"):
+                    cut(self._tasks_folder / key / name, STREAM_BYTES_MAX)
+
+    # --- What is written in the folder --------------------------------------------------------
+
+    def _found(self, key: str, unwritten: int = EXIT_KILLED) -> ContainerFound:
+        """Of one that has ended; `unwritten` is its code if it, or the PC, was killed."""
+        folder = self._tasks_folder / key
+        code = self._exit_code(key)
+        started_unix_ms = self._started_unix_ms(key)
+        last = "exit" if code is not None else "stdout"
+        ended_unix_ms = max(started_unix_ms, _changed_unix_ms(folder / last))
+        return ContainerFound(
+            attempt_key=key,
+            started_unix_ms=started_unix_ms,
+            exit_code=unwritten if code is None else code,
+            ended_unix_ms=ended_unix_ms,
+        )
+
+    def _exit_code(self, key: str) -> int | None:
+        text = _read(self._tasks_folder / key / "exit").strip()
+        return min(255, int(text)) if text.isascii() and text.isdecimal() else None
+
+    def _started_unix_ms(self, key: str) -> int:
+        return _changed_unix_ms(self._tasks_folder / key / "attempt.json")
+
+    def _running_pid(self, key: str) -> int:
+        """The pid, if the process that was born under it still runs; else 0."""
+        boot, _, stat = _read(self._tasks_folder / key / "birth").partition(" ")
+        born = _birth(stat)
+        if born is None or boot != _read(Path("/proc/sys/kernel/random/boot_id")).strip():
+            return 0
+        now = _birth(_read(Path(f"/proc/{born[0]}/stat")))
+        return born[0] if now == born else 0
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+
+
+def refusal(spec: JobSpec) -> str:
+    """Why a process cannot be what this job asks for; empty where it can."""
+    if not spec.command:
+        return "the process executor needs a command"
+    for is_asked, what in (
+        (bool(spec.image), "an image"),
+        (bool(spec.user), "another user"),
+        (spec.network not in ("none", "host"), f"the network {spec.network!r}"),
+    ):
+        if is_asked:
+            return f"the process executor cannot give a task {what}; use --executor docker"
+    return ""
+
+
+def cut(path: Path, bytes_max: int) -> bool:
+    """Empties a stream that has grown too long; its writer appends and does not notice."""
+    with suppress(OSError):
+        if path.stat().st_size > bytes_max:
+            os.truncate(path, 0)
+            return True
+    return False
+
+
+def _base_environment(work: Path) -> dict[str, str]:
+    """All that is taken from the agent's environment."""
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "LANG": os.environ.get("LANG", "C.UTF-8"),
+        "HOME": str(work),
+    }
+
+
+def _birth(stat: str) -> tuple[int, str] | None:
+    """(pid, start in ticks since boot) out of a line of /proc/PID/stat; None for the dead."""
+    pid, _, rest = stat.partition(" ")
+    fields = rest.rpartition(")")[2].split()
+    if not pid.isdecimal() or len(fields) < 20 or fields[0] in ("Z", "X"):
+        return None
+    return int(pid), fields[19]
+
+
+def _reaped(pid: int) -> int:
+    """The exit code of a child that has ended, as a shell counts it."""
+    try:
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except ChildProcessError:
+        return EXIT_KILLED
+    return code if code >= 0 else 128 - code
+
+
+def _signal_group(pid: int, which: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, which)
+
+
+async def _wait_ended(pid: int) -> None:
+    """Returns when no process has this pid any more, or only one that waits to be reaped."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    except OSError:
+        # A kernel before 5.3: look at it now and then.
+        while _birth(_read(Path(f"/proc/{pid}/stat"))) is not None:  # noqa: ASYNC110
+            await asyncio.sleep(WATCH_INTERVAL_S)
+        return
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+    try:
+        loop.add_reader(descriptor, lambda: None if ended.done() else ended.set_result(None))
+        await ended
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+async def _is_set_within(event: asyncio.Event, timeout_s: float) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), timeout_s)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _frames(folder: Path) -> Iterator[bytes]:
+    for stream, name in ((STDOUT, "stdout"), (STDERR, "stderr")):
+        with suppress(FileNotFoundError), (folder / name).open("rb") as file:
+            while content := file.read(READ_BYTES):
+                yield frame(stream, content)
+
+
+def _read(path: Path) -> str:
+    """Empty where there is nothing to read."""
+    with suppress(OSError):
+        return path.read_text(errors="replace")
+    return ""
+
+
+def _read_from(path: Path, offset: int) -> bytes | None:
+    """What was appended since; None: the stream started anew."""
+    try:
+        with path.open("rb") as file:
+            if file.seek(0, os.SEEK_END) < offset:
+                return None
+            file.seek(offset)
+            return file.read(READ_BYTES)
+    except OSError:
+        return b""
+
+
+def _changed_unix_ms(path: Path) -> int:
+    with suppress(OSError):
+        return path.stat().st_mtime_ns // 1_000_000
+    return 0

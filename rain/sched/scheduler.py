@@ -1,0 +1,347 @@
+"""The scheduling core: one job table, and the four roles that work on it.
+
+Every node submits (outbox.py), works (worker.py), holds copies and spreads them (replication.py,
+antientropy.py), and coordinates when the election says so (coordinator.py). This core keeps
+which reign is followed, lets in only what that reign may say, and routes.
+
+A node that coordinates is its own worker, holder and submitter. Messages to itself never leave
+this core: those of an event are delivered after it, in order, and those that must follow a write
+when that write is on disk (a token says so). So no role needs to know where another one sits.
+
+After every event, whatever it was: news of the table goes to the coordinator's part (spread,
+doubt, cancel, place), and a changed digest to the election (TableChanged).
+
+Invariants: those of the parts; and nothing that is said under a reign that is not followed has
+any effect here.
+"""
+
+import random
+from collections import deque
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from rain.effects import (
+    Beat,
+    BrakeChanged,
+    ContainerExited,
+    ContainerFailed,
+    ContainersListed,
+    ContainerStarted,
+    CoordinatorHeard,
+    DeadlinePassed,
+    DiskFailed,
+    DiskRecovered,
+    Event,
+    FactsChanged,
+    FollowerHeard,
+    HardwareMeasured,
+    MemberDown,
+    MemberUnreachable,
+    MemberUp,
+    Message,
+    Notice,
+    Output,
+    Persist,
+    Persisted,
+    Post,
+    Proposed,
+    Received,
+    Record,
+    ReignChanged,
+    StopRequested,
+    TableChanged,
+    ViewChanged,
+)
+from rain.model import AttemptId, Epoch, Facts, Identity, JobId, NodeId, Value
+from rain.sched.antientropy import AntiEntropy
+from rain.sched.coordinator import Coordinator, CoordinatorConfig
+from rain.sched.ledger import Ledger
+from rain.sched.messages import (
+    Accepted,
+    Assign,
+    Digests,
+    Inventory,
+    InventoryRequest,
+    Patch,
+    Propose,
+    Replicate,
+    Replicated,
+    Report,
+    ReportAck,
+    Stop,
+)
+from rain.sched.outbox import Outbox, OutboxConfig
+from rain.sched.pool import Pool
+from rain.sched.records import AttemptRow
+from rain.sched.replication import hold
+from rain.sched.table import Table
+from rain.sched.worker import Worker, WorkerConfig
+
+ROUNDS_MAX = 10_000
+"""Messages to itself that one event may set off; more means that roles feed each other."""
+
+
+class SchedConfig(Value, frozen=True):
+    loss_grace_ms: int = 15_000
+    """After a loss copies are counted against the last stable view for so long (E7)."""
+    worker: WorkerConfig = WorkerConfig()
+    outbox: OutboxConfig = OutboxConfig()
+    coordinator: CoordinatorConfig = CoordinatorConfig()
+
+
+class Scheduler:
+    """What runs where, on this node and, while it reigns, on all."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        facts: Facts,
+        config: SchedConfig,
+        rng: random.Random,
+        now_ms: int,
+        recovered: Sequence[Record] = (),
+    ) -> None:
+        self.node_id = identity.node_id
+        self.dropped: dict[str, int] = {}
+        self._ledger = Ledger(recovered)
+        self._pool = Pool(identity, facts, config.loss_grace_ms)
+        self._antientropy = AntiEntropy(config.coordinator.antientropy, self._ledger, self._pool)
+        self._outbox = Outbox(config.outbox, self._ledger, rng)
+        self._coordinator = Coordinator(
+            config.coordinator, self._ledger, self._pool, self._antientropy
+        )
+        rows = [record for record in recovered if isinstance(record, AttemptRow)]
+        self._worker = Worker(identity, facts, config.worker, self._ledger, rows)
+        self._epoch: Epoch | None = None
+        self._is_mine = False
+        self._now_ms = now_ms
+        self._told_digest = b""
+        self._last_token = 0
+        self._to_self: dict[int, tuple[Message, ...]] = {}
+
+    # --- What the agent may look at --------------------------------------------------------------
+
+    @property
+    def table(self) -> Table:
+        return self._ledger.table
+
+    def unsettled(self) -> set[tuple[JobId, int]]:
+        """At the coordinator: tasks whose newest outcome is not yet on enough disks."""
+        return self._coordinator.unsettled()
+
+    def why(self, job_id: JobId) -> dict[str, int]:
+        """At the coordinator: how many nodes take no more of this job, by reason."""
+        job = self.table.job(job_id)
+        return {} if job is None else self._coordinator.why(job, self._now_ms)
+
+    def active_attempts(self) -> tuple[AttemptId, ...]:
+        """What this node has accepted and not ended."""
+        return self._worker.active_attempts()
+
+    def is_taking_inventory(self) -> bool:
+        return self._coordinator.is_taking_inventory()
+
+    # --- The core --------------------------------------------------------------------------------
+
+    def handle(self, event: Event | Notice, now_ms: int) -> list[Output]:
+        self._now_ms = now_ms
+        outputs: list[Output] = []
+        local: deque[Message] = deque()
+        self._sort(self._on(event, now_ms), outputs, local)
+        for _ in range(ROUNDS_MAX):
+            self._sort(self._follow_up(now_ms), outputs, local)
+            if not local:
+                break
+            self._sort(self._on_message(self.node_id, local.popleft(), now_ms), outputs, local)
+        else:
+            raise AssertionError("the roles of a node feed each other without end")
+        digest = self.table.digest()
+        if digest != self._told_digest:
+            self._told_digest = digest
+            outputs.append(TableChanged(digest))
+        return outputs
+
+    def next_deadline_ms(self) -> int | None:
+        deadlines = (
+            self._worker.next_deadline_ms(),
+            self._outbox.next_deadline_ms(),
+            self._coordinator.next_deadline_ms(),
+        )
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def check(self) -> None:
+        self._ledger.table.check()
+        self._ledger.board.check()
+        self._worker.check()
+        self._outbox.check()
+        self._coordinator.check()
+        assert self._coordinator.is_reigning() == self._is_mine
+        assert not self._is_mine or self._epoch is not None
+
+    # --- Inside ----------------------------------------------------------------------------------
+
+    def _follow_up(self, now_ms: int) -> list[Output]:
+        news = self._ledger.drain()
+        if not self._is_mine:
+            return []
+        return self._coordinator.on_news(news, now_ms) + self._coordinator.advance(now_ms)
+
+    def _on(self, event: Event | Notice, now_ms: int) -> list[Output]:
+        match event:
+            case Received(sender=sender, message=message):
+                return self._on_message(sender, message, now_ms)
+            case DeadlinePassed():
+                return self._worker.on_deadline(now_ms) + self._outbox.on_deadline(now_ms)
+            case Persisted(token=token):
+                return [Post(self.node_id, m) for m in self._to_self.pop(token, ())]
+            case Proposed():
+                return self._outbox.on_proposed(event, now_ms)
+            case ContainersListed():
+                return self._worker.on_listed(event, now_ms)
+            case ContainerStarted():
+                return self._worker.on_started(event, now_ms)
+            case ContainerExited():
+                return self._worker.on_exited(event, now_ms)
+            case ContainerFailed():
+                return self._worker.on_failed(event, now_ms)
+            case StopRequested():
+                return self._worker.on_stop_requested(now_ms)
+            case DiskFailed() | DiskRecovered():
+                return self._on_disk(event, now_ms)
+            case HardwareMeasured(facts=facts):
+                self._worker.offer(facts)
+                return self._on_notice(FactsChanged(self.node_id, facts), now_ms)
+            case _:
+                return self._on_notice(event, now_ms)
+
+    def _on_notice(self, notice: Event | Notice, now_ms: int) -> list[Output]:
+        match notice:
+            case ReignChanged():
+                return self._on_reign(notice, now_ms)
+            case CoordinatorHeard(epoch=epoch, beat=beat):
+                self._worker.heard(epoch, beat, now_ms)
+            case Beat(epoch=epoch, beat=beat):
+                self._coordinator.note_beat(epoch, beat)
+            case FollowerHeard():
+                return self._coordinator.on_follower_heard(notice, now_ms)
+            case MemberUp() if notice.node_id != self.node_id:
+                is_new = self._pool.on_up(notice)
+                return self._coordinator.on_member_up(notice, is_new, now_ms)
+            case MemberDown() if notice.node_id != self.node_id:
+                self._pool.on_down(notice, now_ms)
+                return self._coordinator.on_member_down(notice, now_ms)
+            case MemberUnreachable():
+                return self._coordinator.on_unreachable(notice, now_ms)
+            case FactsChanged():
+                self._pool.on_facts(notice)
+                self._coordinator.on_facts(notice)
+            case ViewChanged():
+                self._pool.on_view(notice)
+                return self._coordinator.on_members_counted(now_ms)
+            case BrakeChanged():
+                self._pool.on_brake(notice)
+                return self._coordinator.on_brake(notice, now_ms)
+            case _:
+                pass
+        return []
+
+    def _on_reign(self, notice: ReignChanged, now_ms: int) -> list[Output]:
+        was_mine, self._is_mine = self._is_mine, notice.mine and notice.epoch is not None
+        self._epoch = notice.epoch
+        outputs: list[Output] = []
+        if self._is_mine and notice.epoch is not None:
+            if notice.takeover or not was_mine:
+                outputs += self._coordinator.begin(notice.epoch, now_ms)
+            else:
+                outputs += self._coordinator.renumber(notice.epoch, now_ms)
+        elif was_mine:
+            self._coordinator.end()
+        outputs += self._worker.follow(notice.epoch, self._is_mine, now_ms)
+        return outputs + self._outbox.follow(notice.epoch, now_ms)
+
+    def _on_disk(self, event: DiskFailed | DiskRecovered, now_ms: int) -> list[Output]:
+        """Writes that fail take their follow-ups with them: everything is asked for again."""
+        if isinstance(event, DiskFailed):
+            self._ledger.is_disk_failed = True
+            self._to_self.clear()
+            return self._worker.on_disk_failed(now_ms)
+        if not self._ledger.is_disk_failed:
+            return []
+        self._ledger.is_disk_failed = False
+        rows = self._worker.rows()
+        return [*self._ledger.rewrite(), *([Persist(rows)] if rows else [])]
+
+    def _on_message(self, sender: NodeId, message: Message, now_ms: int) -> list[Output]:
+        """To the role that it is for. What only the followed reign may say is checked here."""
+        match message:
+            case Propose():
+                return self._coordinator.on_propose(sender, message, now_ms)
+            case Report():
+                return self._coordinator.on_report(sender, message, now_ms)
+            case Inventory():
+                return self._coordinator.on_inventory(sender, message)
+            case Replicated():
+                return self._coordinator.on_replicated(sender, message, now_ms)
+            case Accepted():
+                return self._outbox.on_accepted(sender, message)
+            case Assign():
+                return self._worker.on_assign(sender, message, now_ms)
+            case Stop():
+                return self._worker.on_stop(sender, message, now_ms)
+            case ReportAck():
+                return self._worker.on_report_ack(sender, message)
+            case InventoryRequest():
+                return self._worker.on_inventory_request(sender, message, now_ms)
+            case Replicate() | Digests() | Patch():
+                return self._on_knowledge(sender, message, now_ms)
+            case _:
+                return self._drop("not_a_message_of_scheduling")
+
+    def _on_knowledge(
+        self, sender: NodeId, message: Replicate | Digests | Patch, now_ms: int
+    ) -> list[Output]:
+        if message.epoch != self._epoch:
+            return self._drop("knowledge_under_another_reign")
+        if self._is_mine and isinstance(message, Patch):
+            return self._coordinator.on_patch(sender, message, now_ms)
+        if sender != message.epoch.node_id:
+            return self._drop("knowledge_not_by_the_coordinator")
+        match message:
+            case Replicate():
+                return [*hold(self._ledger, sender, message)]
+            case Digests():
+                return self._antientropy.on_digests(sender, message)
+            case Patch():
+                return self._antientropy.on_news(sender, message)
+
+    def _drop(self, reason: str) -> list[Output]:
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+        return []
+
+    def _sort(self, fresh: list[Output], outputs: list[Output], local: deque[Message]) -> None:
+        """Keep back what is for this node itself: now, or when the write before it is done."""
+        for output in fresh:
+            if isinstance(output, Post) and output.to == self.node_id:
+                local.append(output.message)
+            elif isinstance(output, Persist):
+                outputs.append(self._with_token(output))
+            else:
+                outputs.append(output)
+
+    def _with_token(self, write: Persist) -> Persist:
+        own = tuple(
+            effect.message
+            for effect in write.then
+            if isinstance(effect, Post) and effect.to == self.node_id
+        )
+        if not own:
+            return write
+        self._last_token += 1
+        self._to_self[self._last_token] = own
+        then = tuple(
+            effect
+            for effect in write.then
+            if not (isinstance(effect, Post) and effect.to == self.node_id)
+        )
+        return replace(write, then=then, token=self._last_token)

@@ -1,0 +1,82 @@
+"""Laws that hold whatever happens: faults drawn from a seed, then a time of healing."""
+
+import random
+
+import pytest
+
+from rain.effects import ContainerExited
+from rain.model import EndState, MemberState, NodeId
+from rain.sched.identity import attempt_key
+from tests.sched.wire import Wire, job_of
+
+NAMES = ("a", "b", "c", "d", "e")
+STEPS = 60
+
+
+def fault(wire: Wire, rng: random.Random, number: int) -> int:
+    """One thing goes wrong, or somebody wants something. Returns the newest epoch number."""
+    alive = [str(node_id) for node_id in wire.alive()]
+    name = rng.choice(alive)
+    kind = rng.choice(("submit", "submit", "cancel", "exit", "exit", "kill", "restart", "reign"))
+    jobs = [job for host in wire.hosts.values() for job in map(host.core.table.job, host.core.table.jobs())]
+    if kind == "submit":
+        retries = rng.choice((0, 2))
+        tasks = rng.choice((1, 3, 7))
+        wire.submit(name, job_of(name, tasks, rng.randbytes(8), retries=retries))
+    elif kind == "cancel" and jobs and rng.random() < 0.3:
+        job = rng.choice(jobs)
+        if job is not None and wire.hosts[NodeId(name)].core.table.job(job.job_id):
+            wire.cancel(name, job)
+    elif kind == "exit":
+        wire.exit(name, rng.choice((0, 0, 0, 1)), rng.choice((1, 2)))
+    elif kind == "kill" and len(alive) > 3:
+        wire.kill(name)
+        if wire.epoch is not None and wire.epoch.node_id == name:
+            number += 1
+            wire.reign(rng.choice([n for n in alive if n != name]), number)
+        if rng.random() < 0.7:
+            wire.bury(name)
+    elif kind == "restart":
+        dead = sorted(wire.cut)
+        if dead:
+            name = str(rng.choice(dead))
+            wire.bury(name)
+            wire.restart(name, lists=rng.random() < 0.7)
+            wire.list_containers(name)
+            wire.settle()
+    elif kind == "reign" and rng.random() < 0.4:
+        number += 1
+        wire.reign(name, number)
+    return number
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_after_healing_all_is_decided_and_everywhere_the_same(seed: int) -> None:
+    rng = random.Random(seed)
+    wire = Wire(*NAMES)
+    number = 1
+    wire.reign("a", number)
+    wire.lost = lambda _from, _to, _message: rng.random() < 0.1
+    for _ in range(STEPS):
+        number = fault(wire, rng, number)
+        wire.run(rng.choice((50, 200, 700)))
+
+    wire.lost = lambda _from, _to, _message: False
+    for node_id in sorted(wire.cut):
+        wire.bury(node_id)
+        wire.restart(node_id)
+    for _ in range(60):
+        wire.run(1_000)
+        for name in NAMES:
+            wire.exit(name, 0, 100)
+    wire.run(5_000)
+
+    assert wire.are_equal()
+    table = wire.hosts[NodeId("a")].core.table
+    print(len(table.jobs()), sum(wire.running().values()))
+    for job_id in table.jobs():
+        assert table.is_job_over(job_id)
+    assert sum(wire.running().values()) == 0
+    for host in wire.hosts.values():
+        assert not host.core.active_attempts()
+        assert not [key for key in host.disk if key.startswith("attempt/")]
