@@ -51,7 +51,7 @@ class Epoch(OrderedValue, frozen=True):
 
     number: Count
     node_id: NodeId
-    salt: Annotated[int, Meta(ge=0, le=2**64 - 1)]
+    salt: Annotated[int, Meta(ge=0)]
 
 
 NO_EPOCH = Epoch(0, NodeId(""), 0)

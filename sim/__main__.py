@@ -5,37 +5,22 @@ Exit 0 when every seed holds, 1 when one does not, 2 for a wrong command. The la
 
 import argparse
 import json
-import multiprocessing
 import os
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from time import perf_counter
+from typing import TYPE_CHECKING
 
-from .planting import Misfit, sow
+from .planting import Misfit
 from .plants import PLANTS, plant_of
+from .seeds import Played, Task, play_all, sow_named
 
 if TYPE_CHECKING:
     from .simulation import Outcome
 
 SECONDS_DEFAULT = 60
-SEEDS_AT_ONCE = 4
 REGRESSIONS = Path(__file__).with_name("regressions.txt")
-
-
-class Task(NamedTuple):
-    """One seed to play, in whatever process."""
-
-    seed: int
-    nodes: int | None
-    seconds: int
-    plant: str
-
-
-class Played(NamedTuple):
-    outcome: "Outcome"
-    real_seconds: float
 
 
 def main(words: list[str] | None = None) -> int:
@@ -48,7 +33,7 @@ def main(words: list[str] | None = None) -> int:
         print(f"there is no plant {options.plant}; --plants lists them", file=sys.stderr)
         return 2
     try:
-        _sow(options.plant)
+        sow_named(options.plant)
     except Misfit as misfit:
         print(misfit, file=sys.stderr)
         return 2
@@ -96,12 +81,6 @@ def _seconds(text: str) -> int:
     raise argparse.ArgumentTypeError("a number of seconds")
 
 
-def _sow(name: str) -> None:
-    plant = plant_of(name)
-    if plant is not None:
-        sow(plant)
-
-
 # --- one seed -----------------------------------------------------------------------------------
 
 
@@ -113,33 +92,24 @@ def _replay(seed: int, nodes: int | None, seconds: int) -> int:
     return 1 if outcome.violation else 0
 
 
-def _play(task: Task) -> Played:
-    _sow(task.plant)
-    from .simulation import run_seed
-
-    begun = time.perf_counter()
-    outcome = run_seed(task.seed, task.nodes, task.seconds)
-    return Played(outcome, time.perf_counter() - begun)
-
-
 # --- many ---------------------------------------------------------------------------------------
 
 
 def _run(options: argparse.Namespace) -> int:
-    begun = time.perf_counter()
+    begun = perf_counter()
     seeds = list(options.seeds)
     if not options.plant:
         seeds = list(dict.fromkeys([*kept_seeds(), *seeds]))
     tasks = [Task(seed, options.nodes, options.seconds, options.plant) for seed in seeds]
     played: list[Played] = []
-    for one in _play_all(tasks, options.jobs):
+    for one in play_all(tasks, options.jobs):
         played.append(one)
         if one.outcome.violation:
             _tell(one.outcome, options)
             if not options.keep_going:
                 break
     _speeds(played)
-    print(json.dumps(_sum(played, time.perf_counter() - begun)))
+    print(json.dumps(_sum(played, perf_counter() - begun)))
     return 1 if any(one.outcome.violation for one in played) else 0
 
 
@@ -148,16 +118,6 @@ def kept_seeds() -> Iterator[int]:
     for line in REGRESSIONS.read_text(encoding="utf-8").splitlines():
         if line.strip() and not line.startswith("#"):
             yield int(line.split()[0])
-
-
-def _play_all(tasks: list[Task], jobs: int) -> Iterator[Played]:
-    if jobs <= 1 or len(tasks) == 1:
-        yield from map(_play, tasks)
-        return
-    # Processes of their own, started afresh: a plant must be sown before the product is imported.
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(min(jobs, len(tasks))) as pool:
-        yield from pool.imap(_play, tasks, chunksize=1)
 
 
 def _tell(outcome: "Outcome", options: argparse.Namespace) -> None:

@@ -52,7 +52,7 @@ class Laws:
         self.committed: set[tuple[JobId, int]] = set()
         """Tasks whose success was acknowledged to its worker."""
         self.settled_ends: dict[AttemptId, bool] = {}
-        """Acknowledged outcomes: was it a success?"""
+        """Acknowledged outcomes: was a success committed then?"""
         self._world = world
         self._network = network
         self._workload = workload
@@ -199,7 +199,8 @@ class Laws:
             for entry in row.ends if row is not None else ():
                 if entry.attempt_id == attempt_id:
                     holders.append(one)
-                    is_success = is_success or entry.end.state == "SUCCEEDED"
+                    # A success that comes after a cancel or the last retry is noted, no more.
+                    is_success = is_success or (row is not None and row.cell.success)
         needed = min(REPLICAS, self._quiet_around(host))
         if len(holders) < needed:
             names = [one.name for one in holders]

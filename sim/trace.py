@@ -7,6 +7,19 @@ from rain.effects import Effect, Event, Received
 
 LINE_CHARS_MAX = 600
 _ID = re.compile(r"[a-z2-7]{26}")
+_SHORTER = (
+    (re.compile(r"Epoch\(number=(\d+), node_id='([^']*)', salt=(\d{1,4})\d*\)"), r"\1/\2/\3"),
+    (
+        re.compile(
+            r"AttemptId\(job_id='([^']*)', task=(\d+), number=(\d+), "
+            r"epoch=([^,]*), node_id='([^']*)'\)"
+        ),
+        r"\1.\2.\3 of \4 on \5",
+    ),
+    (re.compile(r"JobSpec\(command=(\([^)]*\)).*?node_name=''\)"), r"JobSpec\1"),
+    (re.compile(r"<\w+\.(\w+): [^>]*>"), r"\1"),
+)
+"""Epochs as number/node/salt, attempts as job.task.number: a trace is to be read."""
 
 
 class Trace:
@@ -41,7 +54,10 @@ class Trace:
 
     def named(self, text: str) -> str:
         """With names of hosts for their ids."""
-        return _ID.sub(self._named, text)
+        told = _ID.sub(self._named, text)
+        for long, short in _SHORTER:
+            told = long.sub(short, told)
+        return told
 
     def _named(self, found: re.Match[str]) -> str:
         return self._names.get(found.group(), found.group())

@@ -87,7 +87,7 @@ class Executors:
         reason = "" if working else "; ".join(self._reasons.values())
         if not takes_work:
             reason = "its owner said --no-work"
-        capacity = hardware.share(self._measured.capacity, self._options.cpus, self._options.memory)
+        capacity = _shared(self._measured.capacity, self._options)
         return replace(
             self._measured,
             capacity=capacity,

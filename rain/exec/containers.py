@@ -5,7 +5,9 @@ Podman's Docker API works the same way (DOCKER_HOST names its socket).
 """
 
 import json
+import os
 import shutil
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +26,7 @@ from rain.exec.engine import EngineGone, Inspected, NotStarted
 from rain.exec.executor import CALLS_MAX, ContainerExecutor
 from rain.exec.labels import ATTEMPT, NODE_ID, ExecLabels
 
+DEFAULT_HOST = "unix:///var/run/docker.sock"
 CALL_TIMEOUT_S = 60
 PULL_SILENCE_S = 60
 """A pull that says nothing for so long has failed."""
@@ -181,6 +184,7 @@ class DockerEngine:
     @contextmanager
     def _speaking(self) -> Iterator[docker.APIClient]:
         try:
+            _knock()
             with self._lock:
                 if self._shared is None:
                     self._shared = _connect(CALL_TIMEOUT_S)
@@ -243,6 +247,17 @@ class _Watch:
         if self._closing.is_set():
             cut()
         self._on_back()
+
+
+def _knock() -> None:
+    """Raises what the system says about the socket, plainly.
+
+    The docker package wraps that several times, and forgets to close a socket that was refused.
+    """
+    host = os.environ.get("DOCKER_HOST") or DEFAULT_HOST
+    if host.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as knocking:
+            knocking.connect(host.removeprefix("unix://"))
 
 
 def _connect(timeout_s: int) -> docker.APIClient:

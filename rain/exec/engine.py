@@ -58,7 +58,7 @@ class Engine(Protocol):
     def logs(
         self, name: str, follow: bool, opened: Callable[[Callable[[], None]], None]
     ) -> Iterator[bytes]:
-        """Frames as they come; none where there is no container; `opened` gets what cuts the stream."""
+        """Frames as they come, none without a container; `opened` gets what cuts the stream."""
 
     def watch(
         self,

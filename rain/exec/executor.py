@@ -416,27 +416,10 @@ class _LogSource:
         if self._kept.has(self._key):
             yield from self._kept.chunks(self._key)
             return
-        told = 0
-        for batch in self._from_engine(self._follow):
-            told += sum(len(content) for _, content in batch)
-            yield batch
-        if not self._follow or self._is_closed:
-            return
-        # Engines lose the tail of a followed log when the container ends quickly: read it again.
-        for batch in self._from_engine(False):
-            kept: list[Chunk] = []
-            for stream, content in batch:
-                skipped = min(told, len(content))
-                told -= skipped
-                if skipped < len(content):
-                    kept.append((stream, content[skipped:]))
-            yield kept
-
-    def _from_engine(self, follow: bool) -> Iterator[list[Chunk]]:
         splitter = FrameSplitter()
         name = dialect.container_name(self._key)
         try:
-            for received in self._engine.logs(name, follow, self._on_open):
+            for received in self._engine.logs(name, self._follow, self._on_open):
                 yield splitter.feed(received)
         except EngineGone as error:
             raise LogsUnavailable(str(error)) from error

@@ -118,7 +118,7 @@ class Connection:
         self.boot_epoch = 0
         address = writer.get_extra_info("peername") or ("", 0)
         self.host: str = address[0]
-        _tune(writer.get_extra_info("socket"))
+        tune(writer.get_extra_info("socket"))
 
     @property
     def is_closed(self) -> bool:
@@ -228,7 +228,7 @@ def _as_broken() -> Iterator[None]:
         raise BrokenConnection("lost") from error
 
 
-def _tune(tcp: socket.socket) -> None:
+def tune(tcp: socket.socket) -> None:
     """Small frames go at once, and a cut cable is noticed while somebody still cares."""
     tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -7,8 +7,10 @@ seconds late. Everything is drawn from one seed.
 import heapq
 import random
 from collections.abc import Callable
+from functools import partial
 
 from rain.effects import (
+    BrakeChanged,
     Cast,
     DeadlinePassed,
     DiskFailed,
@@ -29,6 +31,7 @@ from rain.effects import (
     Record,
     ReignChanged,
     Send,
+    ViewChanged,
 )
 from rain.election.core import Election, ElectionConfig
 from rain.model import Address, Epoch, Facts, Identity, MemberState, NodeId
@@ -64,10 +67,9 @@ class Net:
         count: int,
         *,
         ranks: tuple[int, ...] = (),
-        config: ElectionConfig = ElectionConfig(),
     ) -> None:
         self.rng = random.Random(seed)
-        self.config = config
+        self.config = ElectionConfig()
         self.now_ms = 0
         self.loss_percent = 0
         self.latency_ms = (1, 4)
@@ -170,16 +172,15 @@ class Net:
             case MemberSilent(node_id=node):
                 self.story.append((self.now_ms, host.node_id, output))
                 self.at(self.now_ms + 700, lambda: self._probe(host, node))
-            case ReignChanged(epoch=epoch, mine=True, takeover=takeover):
+            case ReignChanged(epoch=epoch, mine=True):
                 assert epoch is not None
                 self.story.append((self.now_ms, host.node_id, output))
                 if epoch not in self.announced[host.node_id]:
                     self.announced[host.node_id].append(epoch)
-            case ReignChanged() | HandedOver():
+            case ReignChanged() | HandedOver() | BrakeChanged() | ViewChanged():
                 self.story.append((self.now_ms, host.node_id, output))
             case _:
-                if type(output).__name__ in ("BrakeChanged", "ViewChanged"):
-                    self.story.append((self.now_ms, host.node_id, output))  # type: ignore[arg-type]
+                pass
 
     def _write(self, host: Host, persist: Persist) -> None:
         boot_epoch = host.boot_epoch
@@ -247,7 +248,7 @@ class Net:
                     delay_ms = int(self.rng.random() * GOSSIP_UP_MS)
                 else:
                     delay_ms = GOSSIP_DOWN_MS + int(self.rng.random() * 1_000)
-                self.at(self.now_ms + delay_ms, lambda a=one, b=other: self._spread(a, b))  # type: ignore[misc]
+                self.at(self.now_ms + delay_ms, partial(self._spread, one, other))
 
     def _spread(self, one: Host, other: Host) -> None:
         known = one.heard_of.get(other.node_id, 0)

@@ -71,7 +71,6 @@ class Story:
         newest: Epoch | None = None,
         present: Sequence[str] | None = None,
         ranks: dict[str, int] | None = None,
-        config: ElectionConfig = ElectionConfig(),
     ) -> None:
         self.me = NodeId(me)
         self.members = tuple(sorted(members))
@@ -84,8 +83,14 @@ class Story:
         self.disk_ms = 5
         self._writes: list[tuple[int, Event]] = []
         self._beats: dict[str, int] = {}
+        self._campaign = 0
         self.election = Election(
-            Identity(self.me, me, 1), self.ranks.get(me, 0), config, random.Random(1), 0, recovered
+            Identity(self.me, me, 1),
+            self.ranks.get(me, 0),
+            ElectionConfig(),
+            random.Random(1),
+            0,
+            recovered,
         )
         for peer in members if present is None else present:
             if peer != me:
@@ -166,10 +171,8 @@ class Story:
             self.until(min(self.now_ms + 100, until_ms))
 
     def campaign(self) -> int:
-        """The number of the campaign under way."""
-        campaign = self.election._campaign
-        assert campaign is not None
-        return campaign.number
+        """The number of the last campaign."""
+        return self._campaign
 
     def grant(self, sender: str, newest: Epoch) -> list[Output]:
         return self.hear(sender, Grant(self.campaign(), newest))
@@ -184,6 +187,8 @@ class Story:
         if type(output).__name__ in ("Beat", "CoordinatorHeard", "FollowerHeard"):
             return
         message = getattr(output, "message", None)
+        if isinstance(message, Challenge):
+            self._campaign = message.campaign
         if isinstance(message, HeartbeatAck):
             return
         if isinstance(message, Heartbeat) and message.beat > 1:
@@ -202,14 +207,18 @@ def describe(output: Output) -> str:
             return f"Persist newest {name(newest)} floor {name(floor)}"
         case Persist(puts=(ViewRecord(members=members),)):
             return f"Persist view {' '.join(members)}"
-        case Log(event=event, fields=fields):
-            return f"Log {event} " + " ".join(f"{key}={value}" for key, value in fields)
-    fields = [getattr(output, field) for field in output.__struct_fields__]
-    shown = [
-        name(f) if isinstance(f, Epoch) else " ".join(f) if isinstance(f, tuple) else str(f)
-        for f in fields
-    ]
-    return " ".join([type(output).__name__, *shown]).rstrip()
+        case Log(event=event, fields=pairs):
+            return f"Log {event} " + " ".join(f"{key}={value}" for key, value in pairs)
+        case _:
+            values = [getattr(output, field) for field in output.__struct_fields__]
+            return " ".join([type(output).__name__, *map(show, values)]).rstrip()
+
+
+def show(value: object) -> str:
+    """A field of a notice."""
+    if isinstance(value, Epoch):
+        return name(value)
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def describe_message(message: Message) -> str:
@@ -230,7 +239,8 @@ def describe_message(message: Message) -> str:
             return f"Stale {name(message.epoch)} followers {message.strength.followers}"
         case Resign():
             return f"Resign {name(message.epoch)} to {message.successor}"
-    raise AssertionError(f"no words for {message!r}")
+        case _:
+            raise AssertionError(f"no words for {message!r}")
 
 
 def name(of: Epoch) -> str:

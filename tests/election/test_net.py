@@ -1,4 +1,4 @@
-"""Whole elections under faults drawn from a seed: safety all the way, one coordinator at the end."""
+"""Whole elections under faults drawn from a seed: safety all the way, then one coordinator."""
 
 import pytest
 

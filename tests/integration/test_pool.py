@@ -42,16 +42,16 @@ def test_four_pcs_agree_after_the_founder_moved(empty_lan: Lan) -> None:
 def test_output_is_followed_live_and_the_exit_code_comes_back(pcs: list[Pc]) -> None:
     other = next(pc for pc in pcs if pc is not coordinator_of(pcs))
     script = "echo first; sleep 3; echo second >&2; exit 7"
-    running = other.open("run", "--image", IMAGE, "--", "sh", "-c", script)
-    assert running.stdout is not None
-    first = running.stdout.readline()
-    seen_at = time.monotonic()
-    rest = running.stdout.read()
-    lag = time.monotonic() - seen_at
+    with other.open("run", "--image", IMAGE, "--", "sh", "-c", script) as running:
+        assert running.stdout is not None
+        first = running.stdout.readline()
+        seen_at = time.monotonic()
+        rest = running.stdout.read()
+        lag = time.monotonic() - seen_at
 
     assert first == b"first\n"
     assert b"second\n" in rest
-    assert running.wait(30) == 7
+    assert running.returncode == 7
     assert lag > 1.5, "the first line came only when the task was over"
 
 

@@ -8,7 +8,7 @@ import pytest
 import uvloop
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
-TEST_TIMEOUT_S = 20
+TEST_TIMEOUT_S = 10
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])

@@ -12,6 +12,7 @@ import io
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -179,6 +180,8 @@ def make_image(client: docker.APIClient, name: str = IMAGE) -> None:
 
 def answers(host: str) -> bool:
     """An engine is there and speaks."""
+    if host.startswith("unix://") and not _accepts(host.removeprefix("unix://")):
+        return False
     try:
         client = docker.APIClient(base_url=host, timeout=5)
     except (docker.errors.DockerException, OSError):
@@ -218,6 +221,16 @@ def _owned_by_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     entry.uname = entry.gname = "root"
     entry.mode = 0o755
     return entry
+
+
+def _accepts(path: str) -> bool:
+    # Asked first, because the docker package forgets to close a socket that was refused.
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
 
 
 def _quiet_bridge_filter() -> None:

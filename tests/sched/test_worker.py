@@ -1,0 +1,318 @@
+"""One worker on its own: given, when, exactly these effects."""
+
+from rain.effects import (
+    ContainerExited,
+    ContainerFailed,
+    ContainerFound,
+    ContainersListed,
+    ContainerStarted,
+    DiskFailed,
+    Output,
+    Persist,
+    Post,
+    RemoveContainer,
+    StartContainer,
+    StopContainer,
+)
+from rain.model import (
+    AttemptId,
+    End,
+    EndState,
+    Epoch,
+    Facts,
+    Identity,
+    Job,
+    NodeId,
+    Resources,
+    Stage,
+)
+from rain.sched.identity import attempt_key
+from rain.sched.ledger import Ledger
+from rain.sched.messages import (
+    Assign,
+    AttemptReport,
+    Inventory,
+    InventoryRequest,
+    Report,
+    ReportAck,
+    Stop,
+)
+from rain.sched.records import AttemptRow, JobRow
+from rain.sched.worker import Worker, WorkerConfig
+from tests.sched.wire import FACTS, job_of
+
+HEAD = NodeId("head")
+EPOCH = Epoch(3, HEAD, 7)
+JOB = job_of("head", 3)
+
+
+def attempt(task: int = 0, number: int = 1, job: Job = JOB) -> AttemptId:
+    return AttemptId(job.job_id, task, number, EPOCH, NodeId("w"))
+
+
+def worker(*rows: AttemptRow, facts: Facts = FACTS) -> Worker:
+    """Follows EPOCH, heard beat 100 at instant 1,000."""
+    ledger = Ledger([JobRow(JOB)] if rows else [])
+    made = Worker(Identity(NodeId("w"), "w", 1), facts, WorkerConfig(), ledger, rows)
+    made.follow(EPOCH, False, 1_000)
+    made.heard(EPOCH, 100, 1_000)
+    return made
+
+
+def assign(*tasks: int, epoch: Epoch = EPOCH, beat: int = 100, job: Job = JOB) -> Assign:
+    return Assign(epoch, beat, job, tuple(attempt(task, job=job) for task in tasks))
+
+
+def report(stage: Stage, end: End | None = None, running_ms: int = 0, task: int = 0) -> Post:
+    words = (AttemptReport(attempt(task), stage, running_ms, end),)
+    return Post(HEAD, Report(EPOCH, words))
+
+
+def running() -> Worker:
+    made = worker()
+    made.on_assign(HEAD, assign(0), 1_000)
+    made.on_started(ContainerStarted(attempt(), 5), 1_100)
+    return made
+
+
+def test_an_order_is_written_down_before_its_container_starts() -> None:
+    made = worker()
+
+    assert made.on_assign(HEAD, assign(0), 1_000) == [
+        Persist(
+            (AttemptRow(attempt(), Stage.STARTING), JobRow(JOB)),
+            then=(StartContainer(attempt(), JOB), report(Stage.STARTING)),
+        )
+    ]
+    assert made.on_started(ContainerStarted(attempt(), 5), 1_100) == [
+        Persist((AttemptRow(attempt(), Stage.RUNNING),), then=(report(Stage.RUNNING),))
+    ]
+    made.check()
+
+
+def test_an_order_that_comes_twice_is_answered_and_starts_nothing() -> None:
+    made = running()
+
+    assert made.on_assign(HEAD, assign(0), 1_300) == [report(Stage.RUNNING, running_ms=200)]
+
+
+def test_orders_that_are_stale_are_dropped() -> None:
+    made = worker()
+    older, newer = Epoch(2, HEAD, 7), Epoch(4, NodeId("x"), 7)
+
+    assert made.on_assign(HEAD, assign(0, epoch=older), 1_000) == []
+    assert made.on_assign(NodeId("x"), assign(0, epoch=newer), 1_000) == []
+    assert made.on_assign(NodeId("x"), assign(0), 1_000) == []
+    assert made.on_assign(HEAD, assign(0, beat=87), 1_000) == []
+    assert made.on_assign(HEAD, assign(0), 1_401) == []
+    assert made.on_stop(HEAD, Stop(older, 100, (attempt(),), ""), 1_000) == []
+
+    assert made.active_attempts() == ()
+    assert made.dropped == {
+        "order_of_another_reign": 3,
+        "order_not_by_the_coordinator": 1,
+        "order_too_old": 1,
+        "order_after_silence": 1,
+    }
+    assert made.on_assign(HEAD, assign(0, beat=88), 1_400) != []
+
+
+def test_an_own_reign_needs_no_heartbeat() -> None:
+    made = worker()
+    mine = Epoch(4, NodeId("w"), 7)
+    made.follow(mine, True, 1_000)
+
+    outputs = made.on_assign(NodeId("w"), assign(0, epoch=mine, beat=0), 9_000)
+
+    assert [type(output) for output in outputs] == [Persist]
+
+
+def test_an_outcome_is_repeated_until_it_is_acknowledged() -> None:
+    made = running()
+    end = End(EndState.SUCCEEDED, 0, "", 5, 9)
+    told = report(Stage.ENDED, end)
+
+    assert made.on_exited(ContainerExited(attempt(), 0, 5, 9), 2_000) == [
+        Persist((AttemptRow(attempt(), Stage.ENDED, end),), then=(told,))
+    ]
+    assert made.next_deadline_ms() == 3_000
+    assert made.on_deadline(2_999) == []
+    assert made.on_deadline(3_000) == [told]
+    assert made.on_deadline(3_500) == []
+    successor = Epoch(4, NodeId("s"), 7)
+    assert made.follow(successor, False, 3_600) == [
+        Post(NodeId("s"), Report(successor, (AttemptReport(attempt(), Stage.ENDED, 0, end),)))
+    ]
+    assert made.on_report_ack(HEAD, ReportAck(EPOCH, (attempt(),))) == []
+    assert made.on_report_ack(NodeId("s"), ReportAck(successor, (attempt(),))) == [
+        Persist(
+            deletes=(AttemptRow(attempt()).key(),),
+            then=(RemoveContainer(attempt_key(attempt())),),
+        )
+    ]
+    assert made.next_deadline_ms() is None
+
+
+def test_how_an_exit_is_judged() -> None:
+    def judged(exit_code: int, *, out_of_memory: bool = False) -> End | None:
+        made = running()
+        event = ContainerExited(attempt(), exit_code, 5, 9, out_of_memory)
+        return end_in(made.on_exited(event, 2_000))
+
+    assert judged(0) == End(EndState.SUCCEEDED, 0, "", 5, 9)
+    assert judged(3) == End(EndState.FAILED, 3, "", 5, 9)
+    assert judged(137, out_of_memory=True) == End(EndState.OUT_OF_MEMORY, 137, "", 5, 9)
+
+
+def end_in(outputs: list[Output]) -> End | None:
+    """What is written down about the end of the one attempt."""
+    (write,) = outputs
+    assert isinstance(write, Persist)
+    (row,) = write.puts
+    assert isinstance(row, AttemptRow)
+    return row.end
+
+
+def test_a_stop_makes_cancelled_of_whatever_exit_follows() -> None:
+    made = running()
+
+    assert made.on_stop(HEAD, Stop(EPOCH, 100, (attempt(),), "cancelled"), 1_200) == [
+        Persist((AttemptRow(attempt(), Stage.RUNNING, None, True),)),
+        StopContainer(attempt(), 10_000),
+    ]
+    assert made.on_stop(HEAD, Stop(EPOCH, 100, (attempt(),), "cancelled"), 1_300) == []
+    end = end_in(made.on_exited(ContainerExited(attempt(), 0, 5, 9), 1_400))
+    assert end == End(EndState.CANCELLED, 0, "", 5, 9)
+
+
+def test_a_stop_before_its_order_refuses_that_order_for_good() -> None:
+    made = worker()
+    end = End(EndState.CANCELLED, reason="it had not been started here")
+
+    assert made.on_stop(HEAD, Stop(EPOCH, 100, (attempt(),), ""), 1_000) == [
+        report(Stage.ENDED, end)
+    ]
+    assert made.on_assign(HEAD, assign(0), 1_000) == [report(Stage.ENDED, end)]
+
+
+def test_the_time_limit_is_enforced_here() -> None:
+    job = job_of("head", timeout_ms=500)
+    made = worker()
+    made.on_assign(HEAD, assign(0, job=job), 1_000)
+    made.on_started(ContainerStarted(attempt(job=job), 5), 1_100)
+
+    assert made.next_deadline_ms() == 1_600
+    assert made.on_deadline(1_600) == [StopContainer(attempt(job=job), 10_000)]
+    end = end_in(made.on_exited(ContainerExited(attempt(job=job), 143, 5, 9), 1_700))
+    assert end == End(EndState.TIMEOUT, 124, "", 5, 9)
+
+
+def test_what_does_not_fit_is_refused_and_stays_refused() -> None:
+    made = worker()
+    made.on_assign(HEAD, assign(0, 1), 1_000)
+    refused = report(Stage.ENDED, End(EndState.REFUSED, reason="no room"), task=2)
+
+    assert made.on_assign(HEAD, assign(2), 1_000) == [Persist((JobRow(JOB),)), refused][1:]
+    made.on_exited(ContainerExited(attempt(0), 0, 5, 9), 1_100)
+    assert made.on_assign(HEAD, assign(2), 1_100) == [refused]
+    made.check()
+
+
+def test_an_executor_that_cannot_refuses_and_a_broken_image_fails() -> None:
+    made = running()
+    gone = ContainerFailed(attempt(), -1, "engine gone", refused=True)
+    assert end_in(made.on_failed(gone, 1_200)) == End(EndState.REFUSED, -1, "engine gone")
+
+    made = running()
+    broken = ContainerFailed(attempt(), 127, "no such command")
+    assert end_in(made.on_failed(broken, 1_200)) == End(EndState.FAILED, 127, "no such command")
+
+
+def test_inventory_is_not_ready_until_containers_are_listed() -> None:
+    made = worker(
+        AttemptRow(attempt(0), Stage.RUNNING),
+        AttemptRow(attempt(1), Stage.STARTING),
+        AttemptRow(attempt(2), Stage.RUNNING),
+    )
+    request = InventoryRequest(EPOCH, 100, 1)
+    assert made.on_inventory_request(HEAD, request, 1_000) == [
+        Post(HEAD, Inventory(EPOCH, 1, ready=False))
+    ]
+
+    outputs = made.on_listed(
+        ContainersListed((ContainerFound(attempt_key(attempt(0)), 5), ContainerFound("stray", 5))),
+        1_100,
+    )
+
+    never = End(EndState.LOST, reason="the agent restarted before it could start")
+    gone = End(EndState.LOST, reason="its container is gone")
+    assert outputs == [
+        Persist((AttemptRow(attempt(0), Stage.RUNNING),), then=(report(Stage.RUNNING),)),
+        Persist(
+            (AttemptRow(attempt(1), Stage.ENDED, never),),
+            then=(report(Stage.ENDED, never, task=1),),
+        ),
+        Persist(
+            (AttemptRow(attempt(2), Stage.ENDED, gone),),
+            then=(report(Stage.ENDED, gone, task=2),),
+        ),
+        RemoveContainer("stray"),
+    ]
+    assert made.on_inventory_request(HEAD, request, 1_300) == [
+        Post(
+            HEAD,
+            Inventory(
+                EPOCH,
+                1,
+                True,
+                (
+                    AttemptReport(attempt(0), Stage.RUNNING, 200),
+                    AttemptReport(attempt(1), Stage.ENDED, 0, never),
+                    AttemptReport(attempt(2), Stage.ENDED, 0, gone),
+                ),
+            ),
+        )
+    ]
+
+
+def test_a_container_that_ended_while_the_agent_was_away_is_an_outcome() -> None:
+    made = worker(AttemptRow(attempt(), Stage.RUNNING))
+    found = ContainerFound(attempt_key(attempt()), 5, 0, False, 9)
+
+    end = end_in(made.on_listed(ContainersListed((found,)), 1_100))
+
+    assert end == End(EndState.SUCCEEDED, 0, "", 5, 9)
+
+
+def test_a_full_disk_refuses_what_was_being_written_down() -> None:
+    made = worker()
+    made.on_assign(HEAD, assign(0), 1_000)
+
+    assert made.on_disk_failed(1_050) == [
+        report(Stage.ENDED, End(EndState.REFUSED, reason="disk full"))
+    ]
+    assert made.on_started(ContainerStarted(attempt(), 5), 1_100) == [StopContainer(attempt(), 0)]
+
+
+def test_a_node_that_goes_stops_all_and_says_so() -> None:
+    made = running()
+
+    lost = End(EndState.LOST, reason="node went down")
+    assert made.on_stop_requested(1_200) == [
+        StopContainer(attempt(), 10_000),
+        Persist(deletes=(AttemptRow(attempt()).key(),)),
+        report(Stage.ENDED, lost),
+    ]
+    refused = End(EndState.REFUSED, reason="node is going down")
+    assert made.on_assign(HEAD, assign(1), 1_300) == [report(Stage.ENDED, refused, task=1)]
+
+
+def test_a_node_that_offers_less_goes_on_with_what_runs() -> None:
+    made = running()
+
+    made.offer(Facts(2, Resources(0, 0), ("docker",), works=False, idle_reason="paused"))
+    made.check()
+
+    refused = End(EndState.REFUSED, reason="node takes no work")
+    assert made.on_assign(HEAD, assign(1), 1_200) == [report(Stage.ENDED, refused, task=1)]
+    assert made.active_attempts() == (attempt(),)
