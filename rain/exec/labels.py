@@ -54,7 +54,7 @@ def labels_of(labels: ExecLabels, attempt_id: AttemptId) -> dict[str, str]:
 
 
 def encode_attempt_id(attempt_id: AttemptId) -> str:
-    return msgspec.json.encode(attempt_id).decode("ascii")
+    return msgspec.json.encode(attempt_id).decode()
 
 
 def decode_attempt_id(text: str) -> AttemptId | None:

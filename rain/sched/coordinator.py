@@ -120,7 +120,7 @@ class Coordinator:
 
     # --- The reign -------------------------------------------------------------------------------
 
-    def begin(self, epoch: Epoch, now_ms: int) -> list[Output]:
+    def begin(self, epoch: Epoch, fallen: NodeId | None, now_ms: int) -> list[Output]:
         """A new reign: take inventory before anything else, and whatever the others know."""
         self.end()
         self._reign.epoch = epoch
@@ -128,7 +128,7 @@ class Coordinator:
         self._pool.note_loss(now_ms)
         self._replication.begin(epoch)
         self._antientropy.reign(epoch)
-        self._inventories.begin(epoch, now_ms)
+        self._inventories.begin(epoch, fallen, now_ms)
         self._swept_ms = now_ms
         self._note_capacities()
         return [
@@ -139,8 +139,7 @@ class Coordinator:
 
     def renumber(self, epoch: Epoch, now_ms: int) -> list[Output]:
         """The same reign under a higher number: nothing is forgotten."""
-        if self._reign.epoch is None:
-            return self.begin(epoch, now_ms)
+        assert self._reign.epoch is not None, "what is renumbered has begun"
         self._reign.epoch = epoch
         self._reign.epochs[epoch] = None
         self._antientropy.reign(epoch)
@@ -270,8 +269,7 @@ class Coordinator:
         if not self.is_reigning():
             return []
         outputs = self._inventories.ask(self._reign.beat, now_ms)
-        if self._inventories.close(now_ms):
-            self._is_dirty = True
+        is_closed = self._inventories.close(now_ms)
         for node_id, inventory in self._inventories.to_judge():
             self._is_dirty = True
             outputs += self.judgement.on_inventory(node_id, inventory.attempts, now_ms)
@@ -279,7 +277,7 @@ class Coordinator:
         outputs += self._replication.on_deadline(now_ms)
         if self._pool.end_grace(now_ms):
             outputs += self._replication.on_members(now_ms)
-        if now_ms >= self._swept_ms + self._config.sweep_interval_ms:
+        if is_closed or now_ms >= self._swept_ms + self._config.sweep_interval_ms:
             outputs += self._sweep(now_ms)
         outputs += self._antientropy.on_deadline(now_ms)
         return outputs + self._maybe_place(now_ms)
@@ -346,6 +344,7 @@ class Coordinator:
     def _sweep(self, now_ms: int) -> list[Output]:
         """Nodes that cells name and that are not here: gone, or not seen for too long?"""
         self._swept_ms = now_ms
+        self._is_dirty = True
         outputs: list[Output] = []
         for node_id in self._board.nodes():
             is_gone = node_id in self._pool.down or node_id in self._unreachable

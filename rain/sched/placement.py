@@ -31,6 +31,7 @@ TOO_LITTLE_MEMORY = "too_little_memory"
 TOO_MANY_ATTEMPTS = "too_many_attempts"
 REASONS = (
     DOWN,
+    BRAKED,
     WRONG_NODE,
     TAKES_NO_WORK,
     EXECUTOR_MISSING,
@@ -38,7 +39,6 @@ REASONS = (
     TOO_LITTLE_MEMORY,
     TOO_MANY_ATTEMPTS,
     NOT_INVENTORIED,
-    BRAKED,
     REFUSED_RECENTLY,
 )
 
@@ -144,6 +144,8 @@ def rejection(wish: Wish, offer: Offer) -> str:
     spec, facts = wish.spec, offer.facts
     if offer.is_down:
         return DOWN
+    if wish.is_braked:
+        return BRAKED
     if spec.node_name and spec.node_name != offer.name:
         return WRONG_NODE
     if not facts.works:
@@ -158,8 +160,6 @@ def rejection(wish: Wish, offer: Offer) -> str:
         return TOO_MANY_ATTEMPTS
     if not offer.is_inventoried:
         return NOT_INVENTORIED
-    if wish.is_braked:
-        return BRAKED
     if offer.node_id in wish.backing_off:
         return REFUSED_RECENTLY
     return ""

@@ -115,6 +115,7 @@ class Scheduler:
         self._worker = Worker(identity, facts, config.worker, self._ledger, rows)
         self._epoch: Epoch | None = None
         self._is_mine = False
+        self._last_coordinator: NodeId | None = None
         self._now_ms = now_ms
         self._told_digest = b""
         self._last_token = 0
@@ -249,10 +250,14 @@ class Scheduler:
     def _on_reign(self, notice: ReignChanged, now_ms: int) -> list[Output]:
         was_mine, self._is_mine = self._is_mine, notice.mine and notice.epoch is not None
         self._epoch = notice.epoch
+        fallen = self._last_coordinator
+        if notice.epoch is not None:
+            self._last_coordinator = notice.epoch.node_id
         outputs: list[Output] = []
         if self._is_mine and notice.epoch is not None:
             if notice.takeover or not was_mine:
-                outputs += self._coordinator.begin(notice.epoch, now_ms)
+                fallen = fallen if fallen != self.node_id else None
+                outputs += self._coordinator.begin(notice.epoch, fallen, now_ms)
             else:
                 outputs += self._coordinator.renumber(notice.epoch, now_ms)
         elif was_mine:

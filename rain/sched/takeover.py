@@ -4,7 +4,9 @@ Roles and messages. A new reign asks every member that is up (InventoryRequest),
 `ask_interval_ms`, until all have answered that they are ready or `takeover_ms` are over. Only
 then are the answers judged, all together (one node's table may explain what runs on another), and
 only then is anything placed. Members that were silent, and those that come or come back later,
-are asked on; until one has answered nothing is placed there and what it runs is left alone.
+are asked on; until one has answered nothing is placed there and what it runs is left alone. The
+coordinator whose silence began this reign is asked but not waited for: it is probably dead, and
+waiting for the dead would cost every failover the full time.
 
 Not ready means: its executor has not listed its containers yet (E11); it is asked again.
 
@@ -33,15 +35,18 @@ class Inventories:
         self._epoch: Epoch | None = None
         self._deadline_ms: int | None = None
         self._round = 0
+        self._fallen: NodeId | None = None
+        """The coordinator before this reign, which fell silent: asked, but not waited for."""
         self._asked_ms: dict[NodeId, int] = {}
         self._first_round: dict[NodeId, int] = {}
         """Answers to earlier rounds are of an earlier life of that node, or of an earlier doubt."""
         self._answered: dict[NodeId, None] = {}
         self._answers: dict[NodeId, Inventory] = {}
 
-    def begin(self, epoch: Epoch, now_ms: int) -> None:
+    def begin(self, epoch: Epoch, fallen: NodeId | None, now_ms: int) -> None:
         """A new reign knows nothing."""
         self.end()
+        self._fallen = fallen
         self._epoch = epoch
         self._deadline_ms = now_ms + self._config.takeover_ms
 
@@ -96,7 +101,8 @@ class Inventories:
 
     def close(self, now_ms: int) -> bool:
         """Is the takeover over with this? True once, when it is."""
-        if self._deadline_ms is None or (self._missing() and now_ms < self._deadline_ms):
+        awaited = [node_id for node_id in self._missing() if node_id != self._fallen]
+        if self._deadline_ms is None or (awaited and now_ms < self._deadline_ms):
             return False
         self._deadline_ms = None
         return True

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from textwrap import dedent
 
 from rain.effects import (
     Cast,
@@ -246,3 +247,32 @@ def describe_message(message: Message) -> str:
 def name(of: Epoch) -> str:
     """The salt is left out."""
     return f"{of.number}.{of.node_id}" if of.node_id else "0"
+
+
+FIRST = epoch(1, "n1")
+TRIO = ("n1", "n2", "n3")
+
+
+def following(me: str = "n2", members: tuple[str, ...] = TRIO) -> Story:
+    """A follower of n1, whose last heartbeat came at 2,000."""
+    story = Story(me, members)
+    story.beats(FIRST, 2_000)
+    story.told()
+    return story
+
+
+def reigning(ranks: dict[str, int] | None = None) -> Story:
+    """n2 after the death of n1: coordinator of 2.n2 since 2,515, acknowledged by n3 at 3,000."""
+    story = Story("n2", TRIO, ranks=ranks)
+    story.beats(FIRST, 2_000)
+    story.until(2_510)
+    story.grant("n3", FIRST)
+    story.until(2_520)
+    story.acks(3_000, "n3")
+    story.ack("n3")
+    story.told()
+    return story
+
+
+def assert_told(story: Story, expected: str) -> None:
+    assert story.told() == dedent(expected).strip()

@@ -1,7 +1,5 @@
 """Golden histories: each rule of the election told by one node of a small pool."""
 
-from textwrap import dedent
-
 import pytest
 
 from rain.effects import (
@@ -12,11 +10,9 @@ from rain.effects import (
     DiskFailed,
     DiskRecovered,
     FollowerHeard,
-    HandedOver,
     Lagged,
     Persist,
     Persisted,
-    StopRequested,
     TableChanged,
 )
 from rain.election.messages import (
@@ -32,35 +28,17 @@ from rain.election.messages import (
 )
 from rain.election.records import EpochRecord
 from rain.model import Epoch, MemberState, NodeId
-from tests.election.story import Story, down, epoch, up
-
-FIRST = epoch(1, "n1")
-TRIO = ("n1", "n2", "n3")
-
-
-def following(me: str = "n2", members: tuple[str, ...] = TRIO) -> Story:
-    """A follower of n1, whose last heartbeat came at 2,000."""
-    story = Story(me, members)
-    story.beats(FIRST, 2_000)
-    story.told()
-    return story
-
-
-def reigning(ranks: dict[str, int] | None = None) -> Story:
-    """n2 after the death of n1: coordinator of 2.n2 since 2,515, acknowledged by n3 at 3,000."""
-    story = Story("n2", TRIO, ranks=ranks)
-    story.beats(FIRST, 2_000)
-    story.until(2_510)
-    story.grant("n3", FIRST)
-    story.until(2_520)
-    story.acks(3_000, "n3")
-    story.ack("n3")
-    story.told()
-    return story
-
-
-def assert_told(story: Story, expected: str) -> None:
-    assert story.told() == dedent(expected).strip()
+from tests.election.story import (
+    FIRST,
+    TRIO,
+    Story,
+    assert_told,
+    down,
+    epoch,
+    following,
+    reigning,
+    up,
+)
 
 
 def test_a_lone_node_elects_itself_after_the_quiet_second() -> None:
@@ -360,81 +338,6 @@ def test_fencing_numbers_rise_across_a_crash_between_write_and_announcement() ->
     reign = again.election.reign()
     assert reign is not None
     assert reign.number == written.newest.number + 1
-
-
-def test_a_stopping_coordinator_hands_over_to_the_best_ranked_equal_follower() -> None:
-    story = reigning()
-    story.ack("n1", digest=b"other")
-    story.feed(StopRequested())
-    story.until(3_020)
-    story.hear("n3", Challenge(3, epoch(2, "n2"), 0))
-    story.beat(epoch(3, "n3"), followers=0, age_ms=0, handover=True)
-    story.until(3_200)
-    assert_told(
-        story,
-        """
-        3000 Log reign_ended number=2 reason=stopping
-        3000 ReignChanged None False False
-        3000 -> n1 n3: Resign 2.n2 to n3
-        3020 -> n3: Grant newest 2.n2
-        3020 HandedOver
-        3020 Persist newest 3.n3 floor 3.n3
-        3025 ReignChanged 3.n3 False False
-        """,
-    )
-
-
-def test_a_successor_that_never_comes_is_waited_for_half_a_second() -> None:
-    story = reigning()
-    story.feed(StopRequested())
-    story.until(5_000)
-    lines = story.told().splitlines()
-    assert sum("Resign" in line for line in lines) == 5
-    assert lines[-1] == "3500 HandedOver"
-
-
-def test_a_stopping_follower_or_lone_coordinator_goes_at_once() -> None:
-    assert following().feed(StopRequested()) == [HandedOver()]
-    lone = Story("n1", ("n1",))
-    lone.until(2_000)
-    assert lone.feed(StopRequested())[-1] == HandedOver()
-    lone.until(9_000)
-    assert lone.election.campaigns == 1
-
-
-def test_the_successor_stands_at_once() -> None:
-    story = following()
-    story.hear("n1", Resign(FIRST, NodeId("n2")))
-    story.until(2_002)
-    story.grant("n3", FIRST)
-    story.until(2_050)
-    assert_told(
-        story,
-        """
-        2000 ReignChanged None False False
-        2000 -> n1 n3: Challenge newest 1.n1
-        2002 Persist newest 2.n2 floor 2.n2
-        2007 Log reign_began number=2 grants=1
-        2007 ReignChanged 2.n2 True True
-        2007 -> n1 n3: Heartbeat 2.n2 handover
-        """,
-    )
-
-
-def test_the_others_grant_at_once_and_go_from_reign_to_reign() -> None:
-    story = following()
-    story.hear("n1", Resign(FIRST, NodeId("n3")))
-    story.hear("n3", Challenge(3, FIRST, 0))
-    story.beat(epoch(2, "n3"), followers=0, age_ms=0, handover=True)
-    story.until(2_050)
-    assert_told(
-        story,
-        """
-        2000 -> n3: Grant newest 1.n1
-        2000 Persist newest 2.n3 floor 2.n3
-        2005 ReignChanged 2.n3 False False
-        """,
-    )
 
 
 def test_the_brake_at_start_holds_fifteen_seconds_then_the_world_is_smaller() -> None:

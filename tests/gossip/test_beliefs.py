@@ -16,6 +16,7 @@ from rain.gossip.messages import (
     FactsRecord,
     Ping,
     Rumours,
+    Sync,
 )
 from rain.model import NO_EPOCH, Address, MemberState, NodeId
 from tests.gossip.given import believed, facts_record, join_of, member_among, run_until_told
@@ -74,6 +75,18 @@ def test_the_dead_are_rung_and_read_of_their_death() -> None:
     at_ms, said = run_until_told(core, "send n02", 60_000)
     assert at_ms == 3_000
     assert "send n02 Ping 0 n02/1.0:DEAD<n03" in said
+
+
+def test_a_dead_member_that_others_see_alive_is_rung_at_once() -> None:
+    core = member_among(2, 3)
+    core.handle(received(3, Rumours((record_of(2, DEAD, accuser=3),))), 1_000)
+    for ring_ms in (3_000, 5_000, 9_000, 17_000):
+        at_ms, _ = run_until_told(core, "send n02 Ping 0", 60_000)
+        assert at_ms == ring_ms
+    # n03 still answers nothing here, so only what it says by itself counts.
+    core.handle(received(3, Sync((record_of(3), record_of(2)), ()), by_stream=True), 18_000)
+    at_ms, _ = run_until_told(core, "send n02 Ping 0", 60_000)
+    assert at_ms == 18_000, "not at 33,000"
 
 
 def test_a_dead_member_that_speaks_hears_of_its_death_and_returns_by_refuting() -> None:

@@ -1,5 +1,7 @@
 """The machine, told as histories: joining, probing, suspicion, the own health."""
 
+import re
+
 from msgspec.structs import replace
 
 from rain.effects import (
@@ -7,6 +9,7 @@ from rain.effects import (
     Lagged,
     MemberSilent,
 )
+from rain.gossip.membership import Membership
 from rain.gossip.messages import (
     Ack,
     Nack,
@@ -232,8 +235,11 @@ def test_a_refutation_ends_the_suspicion() -> None:
 def test_a_ping_to_a_suspect_carries_the_suspicion() -> None:
     core = member_among(2)
     core.handle(received(2, Rumours((record_of(2, SUSPECT, accuser=3),))), 10)
+    for sequence in range(20):  # so that it is no rumour any more
+        core.handle(received(3, Ping(sequence)), 20)
+    assert told(core.handle(received(2, Ping(50)), 30)) == "send n02 Ack 50 n02/1.0:SUSPECT<n03"
     _, said = run_until_told(core, "Ping", 5_000)
-    assert "n02/1.0:SUSPECT<n03" in said
+    assert said.endswith("n02/1.0:SUSPECT<n03")
 
 
 def test_confirmations_shorten_a_suspicion() -> None:
@@ -342,3 +348,52 @@ def test_a_lagging_coordinator_asks_again_instead_of_judging() -> None:
     core.handle(Lagged(400), 20)
     at_ms, _ = run_until_told(core, "unreachable", 5_000)
     assert at_ms >= 20 + 1_500
+
+
+def fail_a_probe(core: Membership, nacks: int) -> tuple[int, int]:
+    """A round of which so many helpers say that they did not reach the target either."""
+    at_ms, said = run_until_told(core, "Ping", 60_000)
+    ping = next(line.split() for line in said.splitlines() if " Ping " in line)
+    target, sequence = int(ping[1][1:]), int(ping[3])
+    widened = told(core.handle(DeadlinePassed(), at_ms + 200))
+    helpers = [line.split()[1] for line in widened.splitlines() if "PingRequest" in line]
+    for helper in helpers[:nacks]:
+        core.handle(received(int(helper[1:]), Nack(sequence)), at_ms + 300)
+    return at_ms, target
+
+
+def test_helpers_that_keep_silent_slow_this_nodes_own_probing() -> None:
+    for nacks, interval_ms in ((3, 500), (2, 1_000), (0, 2_000)):
+        core = member_among(2, 3, 4, 5)
+        at_ms, _ = fail_a_probe(core, nacks)
+        started_ms, _ = run_until_told(core, "Ping", 60_000)
+        assert started_ms == at_ms + 500
+        next_ms, said = run_until_told(core, " Ping ", 60_000)
+        while re.search(r"^send \w+ Ping ", said, re.MULTILINE) is None:  # a round that widens
+            next_ms, said = run_until_told(core, " Ping ", 60_000)
+        assert next_ms == started_ms + interval_ms, nacks
+
+
+def test_with_nobody_to_confirm_a_doubtful_accuser_waits_longest() -> None:
+    core = member_among(2, 3)
+    core.handle(Lagged(60), 10)  # noted, and not enough to forbid an accusation
+    at_ms, target = fail_a_probe(core, nacks=1)
+    accused_ms, _ = run_until_told(core, "SUSPECT<n01", 60_000)
+    assert accused_ms == at_ms + 1_000, "a slower round as well"
+    died_ms, death = run_until_told(core, "down", 60_000)
+    assert f"down {node_id(target)}" in death
+    assert died_ms == accused_ms + 6_000
+
+
+def test_the_way_to_a_member_is_where_its_packets_come_from() -> None:
+    core = member_among(2)
+    elsewhere = replace(received(2, Ping(5)), source=Address("10.7.7.7", 7246))
+    assert told(core.handle(elsewhere, 10)) == lines(
+        """
+        route n02 10.7.7.7
+        send n02 Ack 5
+        """
+    )
+    assert told(core.handle(elsewhere, 20)) == "send n02 Ack 5"
+    by_stream = replace(elsewhere, source=Address("10.6.6.6", 50_000), by_stream=True)
+    assert told(core.handle(by_stream, 30)) == "post n02 Ack 5", "a stream's port is its own"

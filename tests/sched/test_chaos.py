@@ -4,9 +4,7 @@ import random
 
 import pytest
 
-from rain.effects import ContainerExited
-from rain.model import EndState, MemberState, NodeId
-from rain.sched.identity import attempt_key
+from rain.model import NodeId
 from tests.sched.wire import Wire, job_of
 
 NAMES = ("a", "b", "c", "d", "e")
@@ -18,7 +16,8 @@ def fault(wire: Wire, rng: random.Random, number: int) -> int:
     alive = [str(node_id) for node_id in wire.alive()]
     name = rng.choice(alive)
     kind = rng.choice(("submit", "submit", "cancel", "exit", "exit", "kill", "restart", "reign"))
-    jobs = [job for host in wire.hosts.values() for job in map(host.core.table.job, host.core.table.jobs())]
+    tables = [host.core.table for host in wire.hosts.values()]
+    jobs = [table.job(job_id) for table in tables for job_id in table.jobs()]
     if kind == "submit":
         retries = rng.choice((0, 2))
         tasks = rng.choice((1, 3, 7))
@@ -50,7 +49,7 @@ def fault(wire: Wire, rng: random.Random, number: int) -> int:
     return number
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(8))
 def test_after_healing_all_is_decided_and_everywhere_the_same(seed: int) -> None:
     rng = random.Random(seed)
     wire = Wire(*NAMES)
@@ -73,7 +72,7 @@ def test_after_healing_all_is_decided_and_everywhere_the_same(seed: int) -> None
 
     assert wire.are_equal()
     table = wire.hosts[NodeId("a")].core.table
-    print(len(table.jobs()), sum(wire.running().values()))
+    assert len(table.jobs()) > 5
     for job_id in table.jobs():
         assert table.is_job_over(job_id)
     assert sum(wire.running().values()) == 0

@@ -115,9 +115,7 @@ def offers_of(draw: st.DrawFn) -> list[Offer]:
     return offers
 
 
-@given(
-    offers_of(), st.lists(st.tuples(amounts, st.integers(0, 40)), max_size=6)
-)
+@given(offers_of(), st.lists(st.tuples(amounts, st.integers(0, 40)), max_size=6))
 def test_nothing_is_overbooked_and_no_room_is_left_to_a_waiting_task(
     offers: list[Offer], needs: list[tuple[Resources, int]]
 ) -> None:

@@ -379,6 +379,14 @@ def test_cells_may_come_before_the_spec() -> None:
     assert table.attempts_on(BERT) == (), "there is no task 5"
 
 
+def test_what_the_spec_forbids_is_no_news_of_the_same_merge() -> None:
+    job = make_job(2)
+    stray = make_attempt(job, 5)
+    table = Table()
+    news = table.merge((task_patch(job, 5, running(stray), (stray, FAILED)), job_patch(job)))
+    assert news == (job_patch(job),)
+
+
 def test_bounds_drop_and_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_module, "JOBS_MAX", 2)
     monkeypatch.setattr(table_module, "UNKNOWN_JOBS_MAX", 1)
