@@ -47,18 +47,25 @@ WATCH_INTERVAL_S = 0.2
 """Where the kernel has no pidfd: how often an attempt is looked after."""
 FOLLOW_INTERVAL_S = 0.1
 KILL_WAIT_S = 10.0
+YOUNG_S = 1.0
+"""A TERM this soon after the start may come before the command is there to hear it: it is sent once
+more."""
 SWEEP_INTERVAL_S = 5.0
 STREAM_BYTES_MAX = 8 * 1024 * 1024
 """Of stdout and of stderr each; what is longer starts anew, as the engine's logs do."""
 
+# TERM goes to the whole group. Deaf while it writes down birth and end, the shell hears it (and
+# does nothing) while the command runs: a command inherits deafness, but no deed.
 _SCRIPT = """
-trap : HUP INT TERM
+trap '' HUP INT TERM
 move=$1; folder=$2; work=$3; shift 3
 read -r stat < /proc/$$/stat
 read -r boot < /proc/sys/kernel/random/boot_id
 echo "$boot $stat" > "$folder/birth.new" && "$move" "$folder/birth.new" "$folder/birth" || exit 125
+trap : HUP INT TERM
 (cd "$work" 2>&3 || exit 125; exec "$@" 2>&3 3>&-)
 code=$?
+trap '' HUP INT TERM
 echo $code > "$folder/exit.new" && "$move" "$folder/exit.new" "$folder/exit" && kill -KILL 0
 exit $code
 """
@@ -71,6 +78,8 @@ class _Live:
     attempt_id: AttemptId
     pid: int
     is_child: bool
+    since_s: float
+    """By the loop's clock: when it was started or adopted."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -83,6 +92,8 @@ class ProcessExecutor:
         self._tasks_folder = folder.resolve() / "tasks"
         self._kept = KeptLogs(folder / "logs")
         self._live: dict[str, _Live] = {}
+        self._turn = asyncio.Lock()
+        """Of one start after the other; it is fair, so a later stop finds what was started."""
         self._work: set[asyncio.Task[None]] = set()
         self._sweep: asyncio.Task[None] | None = None
 
@@ -125,13 +136,19 @@ class ProcessExecutor:
                 continue
             found.append(ContainerFound(key, self._started_unix_ms(key)))
             if key not in self._live:
-                self._watch(key, _Live(attempt_id, pid, is_child=False))
+                self._watch(key, _Live(attempt_id, pid, False, _now_s()))
         return tuple(found)
 
     # --- Start and end ------------------------------------------------------------------------
 
     async def start(self, order: StartContainer) -> None:
         """Starts the attempt and reports; never raises. A second order for it changes nothing."""
+        async with self._turn:
+            # A start blocks for some milliseconds: a hundred of them must let the loop breathe.
+            await asyncio.sleep(0)
+            self._start(order)
+
+    def _start(self, order: StartContainer) -> None:
         key = attempt_key(order.attempt_id)
         folder = self._tasks_folder / key
         if key in self._live or folder.exists():
@@ -151,7 +168,7 @@ class ProcessExecutor:
             self._fail(order, f"no process could be started: {error}", refused=is_ours)
             return
         self._report(ContainerStarted(order.attempt_id, self._started_unix_ms(key)))
-        self._watch(key, _Live(order.attempt_id, pid, is_child=True))
+        self._watch(key, _Live(order.attempt_id, pid, True, _now_s()))
 
     def _spawn(self, order: StartContainer, folder: Path) -> int:
         spec = order.job.spec
@@ -207,11 +224,18 @@ class ProcessExecutor:
 
     async def stop(self, attempt_key: str, grace_ms: int) -> None:
         """TERM to the whole group, and KILL when the grace is over; returns when it has ended."""
-        live = self._live.get(attempt_key)
+        async with self._turn:
+            live = self._live.get(attempt_key)
         if live is None:
             return
+        grace_s = grace_ms / 1_000
         _signal_group(live.pid, signal.SIGTERM)
-        if await _is_set_within(live.ended, grace_ms / 1_000):
+        if _now_s() - live.since_s < YOUNG_S < grace_s:
+            if await _is_set_within(live.ended, YOUNG_S):
+                return
+            grace_s -= YOUNG_S
+            _signal_group(live.pid, signal.SIGTERM)
+        if await _is_set_within(live.ended, grace_s):
             return
         _signal_group(live.pid, signal.SIGKILL)
         await _is_set_within(live.ended, KILL_WAIT_S)
@@ -220,7 +244,8 @@ class ProcessExecutor:
         """Keeps the log, then removes the folder; what runs is killed, its end is not told."""
         if not is_key(attempt_key):
             return
-        live = self._live.pop(attempt_key, None)
+        async with self._turn:
+            live = self._live.pop(attempt_key, None)
         if live is not None:
             _signal_group(live.pid, signal.SIGKILL)
             with suppress(TimeoutError):
@@ -368,6 +393,10 @@ def _reaped(pid: int) -> int:
 def _signal_group(pid: int, which: signal.Signals) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, which)
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 async def _wait_ended(pid: int) -> None:

@@ -48,8 +48,11 @@ class Orders:
         self._reign = reign
         self._assigned: dict[AttemptId, _Assigned] = {}
         self._stopping: dict[AttemptId, tuple[int, str]] = {}
+        self._due_ms: int | None = None
+        """Nothing is due before: kept, not computed, since thousands may be under way."""
 
     def clear(self) -> None:
+        self._due_ms = None
         self._assigned.clear()
         self._stopping.clear()
 
@@ -70,6 +73,7 @@ class Orders:
         grouped: dict[tuple[JobId, NodeId], list[AttemptId]] = {}
         for attempt_id in attempts:
             self._assigned.setdefault(attempt_id, _Assigned(now_ms)).sent_ms = now_ms
+            self._wake(now_ms + self._config.assign_resend_ms)
             grouped.setdefault((attempt_id.job_id, attempt_id.node_id), []).append(attempt_id)
         posts: list[Post] = []
         for (job_id, node_id), batch in grouped.items():
@@ -84,6 +88,8 @@ class Orders:
     def stop(self, attempts: Iterable[AttemptId], reason: str, now_ms: int) -> list[Post]:
         """Order these to end; such as are ending already are left at that."""
         fresh = [a for a in attempts if a not in self._stopping]
+        if fresh:
+            self._wake(now_ms + self._config.stop_resend_ms)
         for attempt_id in fresh:
             self._assigned.pop(attempt_id, None)
             self._stopping[attempt_id] = (now_ms, reason)
@@ -109,7 +115,9 @@ class Orders:
             del self._stopping[attempt_id]
 
     def on_deadline(self, now_ms: int) -> list[Post]:
-        due = [a for a, assigned in self._assigned.items() if now_ms >= self._due_ms(assigned)]
+        if self._due_ms is None or now_ms < self._due_ms:
+            return []
+        due = [a for a, assigned in self._assigned.items() if now_ms >= self._asks_ms(assigned)]
         posts = self.assign(due, now_ms)
         again: dict[str, list[AttemptId]] = {}
         for attempt_id, (sent_ms, reason) in self._stopping.items():
@@ -118,15 +126,19 @@ class Orders:
         for reason, attempts in again.items():
             self._stopping.update(dict.fromkeys(attempts, (now_ms, reason)))
             posts += self._stops(attempts, reason)
+        deadlines = [self._asks_ms(assigned) for assigned in self._assigned.values()]
+        resend_ms = self._config.stop_resend_ms
+        deadlines += [sent_ms + resend_ms for sent_ms, _ in self._stopping.values()]
+        self._due_ms = min(deadlines, default=None)
         return posts
 
     def next_deadline_ms(self) -> int | None:
-        deadlines = [self._due_ms(assigned) for assigned in self._assigned.values()]
-        resend_ms = self._config.stop_resend_ms
-        deadlines += [sent_ms + resend_ms for sent_ms, _ in self._stopping.values()]
-        return min(deadlines, default=None)
+        return self._due_ms
 
-    def _due_ms(self, assigned: _Assigned) -> int:
+    def _wake(self, due_ms: int) -> None:
+        self._due_ms = due_ms if self._due_ms is None else min(self._due_ms, due_ms)
+
+    def _asks_ms(self, assigned: _Assigned) -> int:
         config = self._config
         return assigned.sent_ms + (
             config.assign_ask_ms if assigned.is_heard else config.assign_resend_ms

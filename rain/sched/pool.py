@@ -31,6 +31,7 @@ class Pool:
             identity.node_id: Peer(identity.node_id, identity.name, identity.boot_epoch, facts)
         }
         self.down: dict[NodeId, Peer] = {}
+        self._up: list[NodeId] = [identity.node_id]
         self.view: tuple[NodeId, ...] = (identity.node_id,)
         self.is_braked = False
         self.vanished: tuple[NodeId, ...] = ()
@@ -40,7 +41,7 @@ class Pool:
 
     def up(self) -> list[NodeId]:
         """Sorted, this node included."""
-        return sorted(self.peers)
+        return self._up
 
     def others(self) -> list[NodeId]:
         return [node_id for node_id in self.up() if node_id != self.node_id]
@@ -58,6 +59,7 @@ class Pool:
         self.peers[notice.node_id] = Peer(
             notice.node_id, notice.name, notice.boot_epoch, notice.facts
         )
+        self._up = sorted(self.peers)
         self.down.pop(notice.node_id, None)
         self._left.pop(notice.node_id, None)
         return known is None or known.boot_epoch < notice.boot_epoch
@@ -66,6 +68,7 @@ class Pool:
         if notice.node_id == self.node_id:
             return
         peer = self.peers.pop(notice.node_id, None)
+        self._up = sorted(self.peers)
         if peer is not None:
             self.down[notice.node_id] = peer
             while len(self.down) > DOWN_MAX:

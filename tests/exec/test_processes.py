@@ -166,6 +166,15 @@ async def test_stop_at_once_after_the_start(rig: Rig) -> None:
     assert (await rig.reports.wait(ContainerExited, task)).exit_code in (137, 143)
 
 
+async def test_a_stop_right_behind_the_start_is_not_lost(rig: Rig) -> None:
+    tasks = [order("sleep", "600") for _ in range(5)]
+    starts = [rig.executor.start(task) for task in tasks]
+    stops = [rig.executor.stop(key_of(task), 5_000) for task in tasks]
+    await asyncio.gather(*starts, *stops)
+    for task in tasks:
+        assert (await rig.reports.wait(ContainerExited, task)).exit_code in (137, 143)
+
+
 async def test_what_a_task_leaves_running_ends_with_it(rig: Rig) -> None:
     task = order("sh", "-c", "sleep 600 & echo $!")
     await rig.executor.start(task)

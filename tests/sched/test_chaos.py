@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from rain.effects import MemberUp
 from rain.model import NodeId
 from tests.sched.wire import Wire, job_of
 
@@ -30,7 +31,7 @@ def fault(wire: Wire, rng: random.Random, number: int) -> int:
         wire.exit(name, rng.choice((0, 0, 0, 1)), rng.choice((1, 2)))
     elif kind == "kill" and len(alive) > 3:
         wire.kill(name)
-        if wire.epoch is not None and wire.epoch.node_id == name:
+        if wire.follows[NodeId(name)].node_id == name:
             number += 1
             wire.reign(rng.choice([n for n in alive if n != name]), number)
         if rng.random() < 0.7:
@@ -40,6 +41,7 @@ def fault(wire: Wire, rng: random.Random, number: int) -> int:
         if dead:
             name = str(rng.choice(dead))
             wire.bury(name)
+            wire.follows[NodeId(name)] = wire.follows[wire.alive()[0]]
             wire.restart(name, lists=rng.random() < 0.7)
             wire.list_containers(name)
             wire.settle()
@@ -63,6 +65,7 @@ def test_after_healing_all_is_decided_and_everywhere_the_same(seed: int) -> None
     wire.lost = lambda _from, _to, _message: False
     for node_id in sorted(wire.cut):
         wire.bury(node_id)
+        wire.follows[node_id] = wire.follows[wire.alive()[0]]
         wire.restart(node_id)
     for _ in range(60):
         wire.run(1_000)
@@ -78,4 +81,59 @@ def test_after_healing_all_is_decided_and_everywhere_the_same(seed: int) -> None
     assert sum(wire.running().values()) == 0
     for host in wire.hosts.values():
         assert not host.core.active_attempts()
+        assert not [key for key in host.disk if key.startswith("attempt/")]
+
+
+def part(wire: Wire, left: str, right: str) -> None:
+    """Cut the pool in two; each side buries the other."""
+    wire.lost = lambda sender, to, _message: (sender in left) != (to in left)
+    for name in right:
+        wire.bury(name, side=left)
+    for name in left:
+        wire.bury(name, side=right)
+
+
+def heal(wire: Wire, left: str, right: str) -> None:
+    wire.lost = lambda _from, _to, _message: False
+    for one in NAMES:
+        for other in NAMES:
+            if (one in left) != (other in left):
+                facts = wire.hosts[NodeId(other)].facts
+                wire.feed(NodeId(one), MemberUp(NodeId(other), other, 1, facts))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_after_a_partition_one_result_stands_everywhere(seed: int) -> None:
+    rng = random.Random(seed)
+    wire = Wire(*NAMES)
+    wire.reign("a", 1)
+    jobs = [job_of(name, 4, rng.randbytes(8)) for name in NAMES[:2]]
+    wire.submit("a", *jobs)
+    wire.run(rng.choice((50, 400)))
+    left, right = rng.choice((("abc", "de"), ("ab", "cde"), ("a", "bcde")))
+    part(wire, left, right)
+    wire.reign(right[0], 2, right)
+    for _ in range(rng.randrange(30)):
+        wire.submit(right[1], job_of(right[1], 2, rng.randbytes(8)))
+        wire.exit(rng.choice(NAMES), rng.choice((0, 0, 1)))
+        wire.run(rng.choice((50, 500)))
+    heal(wire, left, right)
+    if rng.random() < 0.5:
+        # The side that goes on under a higher number takes no inventory anew.
+        wire.reign("a", 3, takeover=False)
+    else:
+        wire.reign(right[0], 3, takeover=False)
+    for _ in range(60):
+        wire.run(500)
+        wire.exit(rng.choice(NAMES), 0, 2)
+    wire.run(20_000)
+
+    assert wire.are_equal()
+    table = wire.hosts[NodeId("a")].core.table
+    for job_id in table.jobs():
+        assert table.is_job_over(job_id)
+        job = table.job(job_id)
+        assert job is not None
+    assert sum(wire.running().values()) == 0
+    for host in wire.hosts.values():
         assert not [key for key in host.disk if key.startswith("attempt/")]

@@ -159,7 +159,7 @@ def test_what_a_node_alone_knows_reaches_the_coordinator() -> None:
     wire.feed(C, ReignChanged(None))
     wire.submit("c", job)
     assert wire.hosts[A].core.table.job(job.job_id) is None
-    wire.feed(C, ReignChanged(wire.epoch))
+    wire.feed(C, ReignChanged(wire.follows[A]))
     wire.lost = lambda _from, _to, message: isinstance(message, Accepted)
 
     wire.run(1_000)
@@ -374,7 +374,7 @@ def test_a_whole_pool_that_was_switched_off_carries_on() -> None:
     for name in ("a", "b", "c"):
         wire.kill(name)
         wire.hosts[NodeId(name)].containers.clear()
-    wire.epoch = None
+    wire.follows.clear()
     for name in ("c", "b", "a"):
         wire.restart(name)
     wire.reign("c", 5)

@@ -93,7 +93,7 @@ class Wire:
         self.lines: list[str] = []
         self.lost: Callable[[NodeId, NodeId, Message], bool] = lambda _from, _to, _message: False
         self.beat = 0
-        self.epoch: Epoch | None = None
+        self.follows: dict[NodeId, Epoch] = {}
         self._mail: deque[tuple[NodeId, NodeId, Message]] = deque()
         for node_id in self.hosts:
             self.feed(node_id, ContainersListed(()))
@@ -104,11 +104,14 @@ class Wire:
 
     # --- What tests do ---------------------------------------------------------------------------
 
-    def reign(self, name: str, number: int, *, takeover: bool = True) -> Epoch:
-        """Everybody reachable follows this reign from now on."""
-        self.epoch = epoch = Epoch(number, NodeId(name), 7)
+    def reign(self, name: str, number: int, side: str = "", *, takeover: bool = True) -> Epoch:
+        """Everybody alive (on that side, one letter a node) follows this reign from now on."""
+        epoch = Epoch(number, NodeId(name), 7)
         for node_id in self.alive():
             is_mine = node_id == name
+            if side and node_id not in side:
+                continue
+            self.follows[node_id] = epoch
             self.feed(node_id, ReignChanged(epoch, is_mine, takeover and is_mine))
         self.settle()
         return epoch
@@ -132,8 +135,10 @@ class Wire:
         """Gone, with all that was in memory; gossip tells the others when the test says so."""
         self.cut.add(NodeId(name))
 
-    def bury(self, name: str, state: MemberState = MemberState.DEAD) -> None:
+    def bury(self, name: str, state: MemberState = MemberState.DEAD, side: str = "") -> None:
         for node_id in self.alive():
+            if side and node_id not in side:
+                continue
             self.feed(node_id, MemberDown(NodeId(name), state))
         self.settle()
 
@@ -150,8 +155,9 @@ class Wire:
                 self.feed(node_id, MemberUp(other, other, 1, facts))
                 up = MemberUp(node_id, name, host.identity.boot_epoch, host.facts)
                 self.feed(other, up)
-        if self.epoch is not None:
-            self.feed(node_id, ReignChanged(self.epoch, self.epoch.node_id == node_id))
+        if node_id in self.follows:
+            epoch = self.follows[node_id]
+            self.feed(node_id, ReignChanged(epoch, epoch.node_id == node_id))
         if lists:
             self.list_containers(name)
         self.settle()
@@ -212,16 +218,17 @@ class Wire:
 
     def _heartbeat(self) -> None:
         self.beat += 1
-        if self.epoch is None or self.epoch.node_id in self.cut:
-            return
-        coordinator = self.epoch.node_id
-        self.feed(coordinator, Beat(self.epoch, self.beat))
-        digest = self.hosts[coordinator].core.table.digest()
-        for node_id in self.alive():
-            if node_id != coordinator:
-                self.feed(node_id, CoordinatorHeard(self.epoch, self.beat, digest))
-                own = self.hosts[node_id].core.table.digest()
-                self.feed(coordinator, FollowerHeard(node_id, own))
+        for node_id, epoch in self.follows.items():
+            coordinator = epoch.node_id
+            if {node_id, coordinator} & self.cut or self.follows[coordinator] != epoch:
+                continue
+            if node_id == coordinator:
+                self.feed(coordinator, Beat(epoch, self.beat))
+                continue
+            digest = self.hosts[coordinator].core.table.digest()
+            self.feed(node_id, CoordinatorHeard(epoch, self.beat, digest))
+            own = self.hosts[node_id].core.table.digest()
+            self.feed(coordinator, FollowerHeard(node_id, own))
 
     def _carry_out(self, node_id: NodeId, outputs: Iterable[Output | Effect]) -> None:
         host = self.hosts[node_id]
