@@ -45,7 +45,7 @@ class Disk:
         self.stall_until_us = 0
         self._world = world
         self._dice = dice
-        self._stall_permille = stall_permille
+        self.stall_permille = stall_permille
         self._waiting: list[tuple[Persist, Rows]] = []
         self._in_flight: Rows | None = None
         self._owed: Rows = {}
@@ -83,7 +83,7 @@ class Disk:
 
     def _latency_us(self) -> int:
         latency_us = draw_int(self._dice, WRITE_US_MIN, WRITE_US_MAX)
-        if self._dice.random() * 1_000 < self._stall_permille:
+        if self._dice.random() * 1_000 < self.stall_permille:
             latency_us = draw_int(self._dice, WRITE_US_MAX, STALL_US_MAX)
         return max(latency_us, self.stall_until_us - self._world.now_us)
 

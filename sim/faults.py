@@ -89,7 +89,7 @@ class Faults:
         self._network.is_healing = True
         for host in self._hosts:
             host.disk.is_full = False
-            host.disk.stall_until_us = 0
+            host.disk.stall_until_us = host.disk.stall_permille = 0
             host.resume()
             if host.is_up and self._stopping.get(host.index) == host.boot_epoch:
                 self.kill(host)  # whoever began to leave comes back with the others

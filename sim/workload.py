@@ -132,14 +132,19 @@ class Workload:
         exit_code = "0" if draw < 0.8 else FLAKY if draw < 0.93 else str(draw_int(dice, 1, 3))
         cpus_milli = (500, 1_000, 1_000, 2_000)[draw_int(dice, 0, 3)]
         tasks = draw_int(dice, 2, TASKS_MAX) if is_array else 1
+        retries = draw_int(dice, 0, 3)
+        running_max = 0
+        if is_array and dice.random() < 0.2:
+            # One after the other: kept short, so that a whole run has an end.
+            running_max, retries, duration_ms = draw_int(dice, 1, 4), 0, min(duration_ms, 1_000)
         spec = JobSpec(
             command=("work", str(duration_ms), exit_code),
             image="sim",
             need=Resources(cpus_milli, 64 * 1024 * 1024),
             tasks=tasks,
             is_array=is_array,
-            running_max=draw_int(dice, 1, 4) if is_array and dice.random() < 0.2 else 0,
-            retries=draw_int(dice, 0, 3),
+            running_max=running_max,
+            retries=retries,
             priority=draw_int(dice, 0, 2),
             timeout_ms=draw_int(dice, 300, 2_000) if dice.random() < 0.1 else 0,
         )

@@ -15,6 +15,7 @@ from rain.agent.control import Json
 from rain.agent.driver import Driver
 from rain.agent.executors import Executors
 from rain.agent.reads import Reads
+from rain.exec.logs import LogsUnavailable
 from rain.mesh.streams import CallError, Streams
 from rain.model import AttemptId, Identity, JobId, NodeId, Stage
 from rain.sched.messages import Cell
@@ -88,7 +89,7 @@ class Logs:
                 async for fd, content in self._attempt(attempt_id, follow):
                     text = base64.b64encode(content).decode()
                     yield {"fd": fd, "data": text, "task": task}
-            except CallError:
+            except (CallError, LogsUnavailable):
                 name = self._reads.names().get(attempt_id.node_id, attempt_id.node_id)
                 yield {"note": f"the log is on {name}, which does not answer", "task": task}
             if not follow or table.is_task_over(job_id, task):

@@ -14,6 +14,8 @@ from rain.agent.driver import Driver, now_ms
 from rain.mesh.streams import CallError, Streams
 from rain.model import Identity, JobId, NodeId
 from rain.sched import views
+from rain.sched.states import TaskState
+from rain.sched.table import Table
 
 READ_WAIT_MS = 10_000
 READ_TRY_MS = 1_500
@@ -98,7 +100,7 @@ class Reads:
             return {"error": found}
         with_tasks = bool(question.get("tasks"))
         job = views.job_view(sched.table, found, names, sched.unsettled(), with_tasks)
-        if job["finished_at"] is None:
+        if not is_over(job):
             job["waiting_for"] = sched.why(found)
         return {"job": job}
 
@@ -121,7 +123,12 @@ class Reads:
         return matches[0] if len(matches) == 1 else [str(one) for one in matches[:5]]
 
 
-def _created(table: Any, job_id: JobId) -> int:
+def is_over(job: Json) -> bool:
+    """By the JSON of a job: nothing of it will run any more."""
+    return TaskState[job["state"]].is_end
+
+
+def _created(table: Table, job_id: JobId) -> int:
     job = table.job(job_id)
     return job.created_unix_ms if job is not None else 0
 

@@ -11,7 +11,7 @@ from msgspec.structs import fields
 from rain.agent.control import End, Item, Json, Verb, VerbError
 from rain.agent.driver import Driver, now_unix_ms
 from rain.agent.logs import Logs
-from rain.agent.reads import Reads
+from rain.agent.reads import Reads, is_over
 from rain.effects import Answer, Proposed
 from rain.mesh.token import Pool, encode_token
 from rain.model import Facts, Identity, Job, JobId, JobSpec, MemberState, NodeId, Resources
@@ -163,7 +163,7 @@ class Verbs:
         jobs = [await self._reads.job(words, tasks=False) for words in _words(args)]
         told = None
         while True:
-            if all(job["finished_at"] is not None for job in jobs):
+            if all(is_over(job) for job in jobs):
                 break
             counts = [{"id": job["id"], "tasks": job["tasks"]} for job in jobs]
             if counts != told:
@@ -239,6 +239,14 @@ class Verbs:
 
 def _amounts(amount: Resources, gpus: list[str]) -> Json:
     return {"cpus": amount.cpus_milli / 1_000, "memory_bytes": amount.memory_bytes, "gpus": gpus}
+
+
+def _waits_for(spec: JobSpec, nodes: list[tuple[str, Facts]]) -> str:
+    """What somebody has to switch on before this job can start; empty: nothing."""
+    if any(facts.works and spec.executor in facts.executors for _, facts in nodes):
+        return ""
+    reasons = sorted({facts.idle_reason for _, facts in nodes if facts.idle_reason})
+    return f"no PC runs {spec.executor} tasks now" + (f" ({'; '.join(reasons)})" if reasons else "")
 
 
 def _placed_on(table: Table, node_id: NodeId) -> Resources:

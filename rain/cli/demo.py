@@ -260,7 +260,7 @@ class _Results:
             self._gather(job["task_list"])
             if job["tasks"].get("SUCCEEDED", 0) >= until:
                 return
-            if job["finished_at"] is not None:
+            if job["state"] in ("SUCCEEDED", "FAILED", "CANCELLED", "ABORTED"):
                 raise VerbFailed(f"the job ended {job['state']}", "run it again: rain demo")
             _pause(deadline, "the job did not get done in time")
 

@@ -151,6 +151,8 @@ def _submit(client: Client, spec: Json) -> Json:
         note("kept on this PC only")
     elif copies < min(COPIES_WANTED, members):
         note(f"kept on {copies} of {members} PCs")
+    if answer.get("waits_for"):
+        note(f"it waits: {answer['waits_for']}")
     return answer
 
 

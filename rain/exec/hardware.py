@@ -1,4 +1,4 @@
-"""What this PC has, and what of it its owner shares; the only file that asks psutil and NVML."""
+"""What this PC has; the only file that asks psutil and NVML."""
 
 import platform
 import threading
@@ -13,7 +13,6 @@ from rain.version import VERSION
 GPU_WAIT_S = 3.0
 """A driver that hangs must not keep the node from starting."""
 ACCELERATORS_MAX = 64
-_SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 def measure() -> Facts:
@@ -30,35 +29,6 @@ def measure() -> Facts:
 def gpu_reason() -> str:
     """Why no GPU is offered; empty where there is one."""
     return _gpus()[1]
-
-
-def share(capacity: Resources, cpus: str, memory: str) -> Resources:
-    """What of this capacity the owner shares: N or N% CPUs, SIZE or N% memory; '' is all of it.
-
-    Never more than there is. The texts were checked when they were typed: ValueError is a bug.
-    """
-    return Resources(
-        _part(capacity.cpus_milli, cpus, 1_000),
-        _part(capacity.memory_bytes, memory, 1),
-    )
-
-
-def _part(whole: int, text: str, unit: int) -> int:
-    text = text.strip().lower()
-    if not text:
-        return whole
-    if text.endswith("%"):
-        return min(whole, _thousandths(text[:-1]) * whole // 100_000)
-    number = text.removesuffix("b").removesuffix("i")
-    suffix = number[-1:] if number[-1:] in _SIZES and number[-1:] else ""
-    amount = _thousandths(number.removesuffix(suffix)) * _SIZES[suffix] * unit // 1_000
-    return min(whole, amount)
-
-
-def _thousandths(text: str) -> int:
-    """Of a plain decimal number, without floats."""
-    whole, _, decimals = text.partition(".")
-    return int(whole) * 1_000 + int(decimals[:3].ljust(3, "0"))
 
 
 def _cpus_milli() -> int:

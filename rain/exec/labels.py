@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import msgspec
 
 from rain.effects import StartContainer
-from rain.model import AttemptId, Epoch, JobId, NodeId
+from rain.model import AttemptId
 from rain.sched.identity import attempt_key
 
 POOL = "rain.pool"
@@ -20,8 +20,7 @@ NODE_ID = "rain.node_id"
 ATTEMPT_ID = "rain.attempt_id"
 """The whole id as JSON: an adopted attempt must be reported under it."""
 
-# Of plain parts: msgspec decodes no field whose bound is beyond 63 bits, as the salt's is.
-_decoder = msgspec.json.Decoder(tuple[str, int, int, tuple[int, str, int], str])
+_decoder = msgspec.json.Decoder(AttemptId)
 _KEY = re.compile(r"[a-z0-9][a-z0-9_.-]{0,127}")
 
 
@@ -60,12 +59,9 @@ def encode_attempt_id(attempt_id: AttemptId) -> str:
 def decode_attempt_id(text: str) -> AttemptId | None:
     """None for what somebody else wrote there."""
     try:
-        job_id, task, number, epoch, node_id = _decoder.decode(text)
+        return _decoder.decode(text)
     except (msgspec.DecodeError, UnicodeError):
         return None
-    return AttemptId(
-        JobId(job_id), task, number, Epoch(epoch[0], NodeId(epoch[1]), epoch[2]), NodeId(node_id)
-    )
 
 
 def environment_of(labels: ExecLabels, order: StartContainer) -> dict[str, str]:

@@ -41,7 +41,16 @@ from rain.sched.antientropy import AntiEntropy, AntiEntropyConfig
 from rain.sched.cells import is_active
 from rain.sched.judgement import Judgement, JudgementConfig
 from rain.sched.ledger import Ledger
-from rain.sched.messages import Accepted, Inventory, JobPatch, Patch, Propose, Replicated, Report
+from rain.sched.messages import (
+    Accepted,
+    Inventory,
+    JobPatch,
+    Patch,
+    Propose,
+    Replicated,
+    Report,
+    TaskPatch,
+)
 from rain.sched.orders import Orders, OrdersConfig, Reign
 from rain.sched.placement import Offer, Pick, Wish, place, why
 from rain.sched.pool import Pool
@@ -260,7 +269,7 @@ class Coordinator:
             if patch.cancelled_through and self._table.cancelled(patch.job_id):
                 outputs += self.judgement.cancel(patch.job_id, now_ms)
             for part in patch.tasks:
-                self._doubt(part.cell.epoch, part.cell.attempt_id, is_active(part.cell))
+                outputs += self._doubt(patch.job_id, part, now_ms)
             self._antientropy.gather((patch,), now_ms)
         return outputs
 
@@ -318,12 +327,20 @@ class Coordinator:
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
         return []
 
-    def _doubt(self, epoch: Epoch | None, attempt_id: AttemptId | None, active: bool) -> None:
-        """Another reign has placed something: ask that node what it really runs."""
-        if not active or attempt_id is None or epoch in self._reign.epochs:
-            return
-        if not self._inventories.is_taking():
-            self._inventories.forget(attempt_id.node_id)
+    def _doubt(self, job_id: JobId, part: TaskPatch, now_ms: int) -> list[Output]:
+        """Another reign has decided: ask that node what it runs, look again at what runs here."""
+        cell = part.cell
+        if cell.epoch is None or cell.epoch in self._reign.epochs or self._inventories.is_taking():
+            return []
+        if is_active(cell) and cell.attempt_id is not None:
+            self._inventories.forget(cell.attempt_id.node_id)
+        if self._table.job(job_id) is None:
+            return []
+        return [
+            output
+            for task in range(part.first, part.last + 1)
+            for output in self.judgement.review(job_id, task, now_ms)
+        ]
 
     def _note_capacities(self) -> None:
         for node_id, peer in self._pool.peers.items():
@@ -409,13 +426,17 @@ class Coordinator:
             self._refusals.backing_off(job.job_id, now_ms),
         )
 
+    def _free_on(self, node_id: NodeId, capacity: Resources) -> Resources:
+        used = self._board.used_on(node_id).plus(self.judgement.stray_need(node_id))
+        return capacity.minus(used)
+
     def _offers(self, *, with_down: bool = False) -> list[Offer]:
         offers = [
             Offer(
                 node_id,
                 peer.name,
                 peer.facts,
-                peer.facts.capacity.minus(self._board.used_on(node_id)),
+                self._free_on(node_id, peer.facts.capacity),
                 self._board.count_on(node_id),
                 node_id in self._unreachable,
                 self._inventories.is_inventoried(node_id),

@@ -17,11 +17,21 @@ J4. An attempt of a known job is stopped only for a decision on disk: its task i
 another attempt stands. What is not known at all is asked for (`want`), never stopped.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rain.effects import Output
-from rain.model import AttemptId, End, EndState, Job, JobId, NodeId, Stage, Value
+from rain.model import (
+    AttemptId,
+    End,
+    EndState,
+    Job,
+    JobId,
+    NodeId,
+    Resources,
+    Stage,
+    Value,
+)
 from rain.sched import decisions
 from rain.sched.antientropy import AntiEntropy
 from rain.sched.cells import FAILURES, is_active
@@ -67,9 +77,25 @@ class Judgement:
         self._antientropy = antientropy
         self._refusals = refusals
         self._live: dict[TaskKey, dict[AttemptId, _Live]] = {}
+        self._strays: dict[NodeId, dict[AttemptId, None]] = {}
+        """Of the live ones, those that their cell does not name: they take room all the same."""
 
     def clear(self) -> None:
         self._live.clear()
+        self._strays.clear()
+
+    def stray_need(self, node_id: NodeId) -> Resources:
+        """What runs on a node and is not placed there by any cell (being stopped, mostly)."""
+        need = Resources()
+        for attempt_id in self._strays.get(node_id, ()):
+            job = self._table.job(attempt_id.job_id)
+            assert job is not None, "only attempts of known jobs are live"
+            need = need.plus(job.spec.need)
+        return need
+
+    def review(self, job_id: JobId, task: int, now_ms: int) -> list[Output]:
+        """Another reign's decision on this task became known."""
+        return self._resolve(job_id, task, now_ms)
 
     def on_reports(
         self, sender: NodeId, reports: Iterable[AttemptReport], now_ms: int
@@ -96,9 +122,7 @@ class Judgement:
     ) -> list[Output]:
         """All that a node runs: what the table places there besides is lost."""
         listed = {report.attempt_id: None for report in reports}
-        for rivals in self._live.values():
-            for attempt_id in [a for a in rivals if a.node_id == node_id and a not in listed]:
-                del rivals[attempt_id]
+        self._forget_live(node_id, listed)
         self._orders.let_go_of(node_id, listed)
         outputs = self.on_reports(node_id, reports, now_ms)
         for attempt_id in self._ledger.board.attempts_on(node_id):
@@ -108,10 +132,7 @@ class Judgement:
 
     def lose_node(self, node_id: NodeId, reason: str, now_ms: int) -> list[Output]:
         """A node is gone: what it ran is lost, and nobody's failure."""
-        for rivals in self._live.values():
-            for attempt_id in [a for a in rivals if a.node_id == node_id]:
-                del rivals[attempt_id]
-        self._live = {key: rivals for key, rivals in self._live.items() if rivals}
+        self._forget_live(node_id, {})
         self._orders.let_go_of(node_id)
         outputs: list[Output] = []
         for attempt_id in self._ledger.board.attempts_on(node_id):
@@ -126,6 +147,9 @@ class Judgement:
         for key, rivals in self._live.items():
             for attempt_id in rivals:
                 assert (attempt_id.job_id, attempt_id.task) == key
+        for attempts in self._strays.values():
+            for attempt_id in attempts:
+                assert attempt_id in self._live[(attempt_id.job_id, attempt_id.task)]
 
     # --- Inside ----------------------------------------------------------------------------------
 
@@ -206,16 +230,42 @@ class Judgement:
         news = self._ledger.decide(after, job_id, task, entry)
         return [*self._ledger.persist(news), *self._resolve(job_id, task, now_ms)]
 
+    def _forget_live(self, node_id: NodeId, kept: Mapping[AttemptId, None]) -> None:
+        """What this node was thought to run, but for what is kept, it does not."""
+        for rivals in list(self._live.values()):
+            for attempt_id in [a for a in rivals if a.node_id == node_id and a not in kept]:
+                self._forget(attempt_id)
+
     def _let_go(self, attempt_id: AttemptId) -> None:
         self._orders.let_go(attempt_id)
+        self._forget(attempt_id)
+
+    def _forget(self, attempt_id: AttemptId) -> None:
+        self._settle_stray(attempt_id)
         key = (attempt_id.job_id, attempt_id.task)
         rivals = self._live.get(key, {})
         rivals.pop(attempt_id, None)
         if not rivals:
             self._live.pop(key, None)
 
+    def _settle_stray(self, attempt_id: AttemptId) -> None:
+        strays = self._strays.get(attempt_id.node_id, {})
+        strays.pop(attempt_id, None)
+        if not strays:
+            self._strays.pop(attempt_id.node_id, None)
+
     def _resolve(self, job_id: JobId, task: int, now_ms: int) -> list[Output]:
         """Make the cell and what is live agree; see the top of this file."""
+        outputs = self._reconcile(job_id, task, now_ms)
+        cell = self._table.cell(job_id, task)
+        for attempt_id in self._live.get((job_id, task), {}):
+            if is_active(cell) and attempt_id == cell.attempt_id:
+                self._settle_stray(attempt_id)
+            else:
+                self._strays.setdefault(attempt_id.node_id, {})[attempt_id] = None
+        return outputs
+
+    def _reconcile(self, job_id: JobId, task: int, now_ms: int) -> list[Output]:
         epoch = self._reign.current()
         rivals = self._live.get((job_id, task), {})
         live = {a: word for a, word in rivals.items() if not self._orders.is_stopping(a)}

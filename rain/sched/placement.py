@@ -17,6 +17,8 @@ Nothing here knows of epochs, time or messages; backing off and braking reach it
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from rain.model import Facts, JobId, JobSpec, NodeId, Resources, Value
 
 DOWN = "down"
@@ -129,14 +131,17 @@ def why(wish: Wish, offers: Iterable[Offer]) -> dict[str, int]:
 
 
 def why_never(spec: JobSpec, nodes: Iterable[tuple[str, Facts]]) -> dict[str, int]:
-    """How many nodes (name, facts) could not take such a task even when idle, by reason."""
-    return why(Wish(JobId(""), spec, 1), _idle(nodes))
+    """How many nodes (name, facts) are too small or another one for such a task, by reason."""
+    return why(Wish(JobId(""), spec, 1), _at_best(nodes, spec.executor))
 
 
 def can_ever_be_placed(spec: JobSpec, nodes: Iterable[tuple[str, Facts]]) -> bool:
-    """Is there a node (name, facts) that could take such a task if it were idle?"""
+    """Is there a node (name, facts) that could take such a task if it were idle and willing?
+
+    An owner may lend again, an engine may be started: only the size and the name of a PC last.
+    """
     wish = Wish(JobId(""), spec, 1)
-    return any(not rejection(wish, offer) for offer in _idle(nodes))
+    return any(not rejection(wish, offer) for offer in _at_best(nodes, spec.executor))
 
 
 def rejection(wish: Wish, offer: Offer) -> str:
@@ -170,8 +175,10 @@ def _kind(wish: Wish) -> tuple[Resources, str, str]:
     return (wish.spec.need, wish.spec.executor, wish.spec.node_name)
 
 
-def _idle(nodes: Iterable[tuple[str, Facts]]) -> Iterable[Offer]:
-    return (Offer(NodeId(""), name, facts, facts.capacity) for name, facts in nodes)
+def _at_best(nodes: Iterable[tuple[str, Facts]], executor: str) -> Iterable[Offer]:
+    for name, facts in nodes:
+        willing = replace(facts, works=True, executors=(executor,))
+        yield Offer(NodeId(name), name, willing, facts.capacity)
 
 
 def _spread(wish: Wish, offers: Iterable[Offer], count_max: int) -> Mapping[NodeId, int]:

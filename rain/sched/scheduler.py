@@ -274,8 +274,7 @@ class Scheduler:
         if not self._ledger.is_disk_failed:
             return []
         self._ledger.is_disk_failed = False
-        rows = self._worker.rows()
-        return [*self._ledger.rewrite(), *([Persist(rows)] if rows else [])]
+        return [*self._ledger.rewrite(), *self._worker.rewrite()]
 
     def _on_message(self, sender: NodeId, message: Message, now_ms: int) -> list[Output]:
         """To the role that it is for. What only the followed reign may say is checked here."""

@@ -74,6 +74,8 @@ from rain.sched.records import AttemptRow
 BEATS_BEHIND_MAX = 12
 ATTEMPTS_MAX = 10_000
 """Kept here, ended and not yet acknowledged ones included; beyond it orders are refused."""
+DELETED_MAX = 1_000
+"""Keys remembered; a row left behind is an outcome told once more after the next start."""
 
 
 class WorkerConfig(Value, frozen=True):
@@ -107,6 +109,8 @@ class Worker:
         self._heard_ms = 0
         self._is_going = False
         self._attempts: dict[AttemptId, LocalAttempt] = {}
+        self._deleted: dict[str, None] = {}
+        """Keys of rows that were deleted lately: the write may yet fail."""
         self._capacity_max = facts.capacity
         for row in recovered:
             self._attempts[row.attempt_id] = LocalAttempt(
@@ -203,7 +207,7 @@ class Worker:
         if ack.epoch != self._epoch or sender != ack.epoch.node_id:
             return self._drop("ack_of_another_reign")
         deletes: list[str] = []
-        removals: list[RemoveContainer] = []
+        outputs: list[Output] = []
         for attempt_id in ack.attempts:
             attempt = self._attempts.get(attempt_id)
             if attempt is None or attempt.stage is not Stage.ENDED:
@@ -211,10 +215,9 @@ class Worker:
             del self._attempts[attempt_id]
             deletes.append(attempt.row().key())
             if attempt.has_container:
-                removals.append(RemoveContainer(attempt_key(attempt_id)))
-        if not deletes:
-            return []
-        return [Persist(deletes=tuple(deletes), then=tuple(removals))]
+                # Not after the write: should it fail, the outcome is merely reported once more.
+                outputs.append(RemoveContainer(attempt_key(attempt_id)))
+        return outputs + self._delete(deletes) if deletes else []
 
     def on_inventory_request(
         self, sender: NodeId, request: InventoryRequest, now_ms: int
@@ -317,9 +320,13 @@ class Worker:
                 refused.append(attempt)
         return [*self._post_reports(refused, now_ms)]
 
-    def rows(self) -> tuple[AttemptRow, ...]:
-        """All that must be on disk: written anew when the disk works again."""
-        return tuple(a.row() for _, a in sorted(self._attempts.items()) if a.has_container)
+    def rewrite(self) -> list[Output]:
+        """The disk works again: write anew what must be on it, delete what must not."""
+        attempts = [a for _, a in sorted(self._attempts.items())]
+        rows = tuple(attempt.row() for attempt in attempts if attempt.has_container)
+        if not rows and not self._deleted:
+            return []
+        return [Persist(rows, tuple(self._deleted))]
 
     def on_stop_requested(self, now_ms: int) -> list[Output]:
         """This node goes: end what runs, forget it here, tell the coordinator if it can be told."""
@@ -328,14 +335,14 @@ class Worker:
         self._is_going = True
         going = self._active()
         stops = [StopContainer(a.attempt_id, self._config.stop_grace_ms) for a in going]
-        deletes = tuple(attempt.row().key() for attempt in going)
+        deletes = [attempt.row().key() for attempt in going]
         for attempt in going:
             attempt.stage = Stage.ENDED
             attempt.end = End(EndState.LOST, reason="node went down")
         told = self._post_reports(going, now_ms)
         for attempt in going:
             del self._attempts[attempt.attempt_id]
-        return [*stops, Persist(deletes=deletes), *told] if going else []
+        return [*stops, *self._delete(deletes), *told] if going else []
 
     def check(self) -> None:
         used = Resources()
@@ -352,6 +359,12 @@ class Worker:
     def _drop(self, reason: str) -> list[Output]:
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
         return []
+
+    def _delete(self, keys: Sequence[str]) -> list[Output]:
+        self._deleted.update(dict.fromkeys(keys))
+        while len(self._deleted) > DELETED_MAX:
+            del self._deleted[next(iter(self._deleted))]
+        return [Persist(deletes=tuple(keys))]
 
     def _interval_ms(self) -> int:
         return self._config.report_interval_ms

@@ -4,6 +4,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import docker
@@ -16,6 +17,7 @@ from tests.testbed.witness import Witness
 FAILOVER_ROUNDS = 5
 IDLE_SECONDS = 20
 START_ROUNDS = 10
+WORKER_ROUNDS = 3
 SHARE = ("--cpus", "2", "--memory", "1g")
 
 # Measured on a machine of the same kind (2 cores, no load); quoted to make ratios, not run here.
@@ -52,8 +54,13 @@ def failover(engine: Engine, fault: str) -> None:
     with_pool(engine, 4, measure)
     median = statistics.median(figures)
     say(f"failover, {fault}: to the first container of the next reign", spread(figures))
-    say("  of a Docker Swarm leader's (12.7 s, idle, cable cut)", f"1/{SWARM_LEADER_IDLE_S / median:.0f}")
-    say("  of serf's kill -9 to seen-by-all alone (6.7 s, 5 nodes)", f"1/{SERF_SEEN_S / median:.0f}")
+    say(
+        "  of a Docker Swarm leader's (12.7 s, idle, cable cut)",
+        f"1/{SWARM_LEADER_IDLE_S / median:.0f}",
+    )
+    say(
+        "  of serf's kill -9 to seen-by-all alone (6.7 s, 5 nodes)", f"1/{SERF_SEEN_S / median:.0f}"
+    )
 
 
 def _fail_once(pcs: list[Pc], witness: Witness, fault: str) -> float:
@@ -95,32 +102,39 @@ def worker_lost(engine: Engine) -> None:
 
     def measure(_: Lan, pcs: list[Pc]) -> None:
         witness = Witness(engine.host)
-        for _round in range(3):
-            chief = coordinator_of(pcs)
-            cut = next(pc for pc in pcs if pc is not chief)
-            done = chief.rain(
-                "submit", "--image", IMAGE, "--cpus", "1", "--memory", "16m", "--array", "0-6",
-                "-d", "--", "sh", "-c", "sleep 30",
-            )  # fmt: skip
-            job_id = done.stdout.strip()
-            wait_until(lambda: len(witness.starts(job_id)) == 7, 60, "all run")
-            theirs = {s.task for s in witness.starts(job_id) if s.node == cut.name}
-            cut_ns = time.time_ns()
-            cut.cut_cable()
-
-            def again(tasks: set[int] = theirs, node: str = cut.name, job: str = job_id) -> int:
-                starts = [s for s in witness.starts(job) if s.task in tasks and s.node != node]
-                return starts[0].at_ns if starts else 0
-
-            figures.append((wait_until(again, 60, "its task runs elsewhere") - cut_ns) / 1e9)
-            cut.mend_cable()
-            chief.rain("cancel", job_id)
-            wait_agreed(pcs)
+        figures.extend(_lose_once(pcs, witness) for _ in range(WORKER_ROUNDS))
+        witness.close()
 
     with_pool(engine, 4, measure)
     say("worker's cable cut: to its task running elsewhere", spread(figures))
     ratio = SWARM_WORKER_S / statistics.median(figures)
     say("  of Docker Swarm's replacement (19.8 s)", f"1/{ratio:.0f}")
+
+
+def _lose_once(pcs: list[Pc], witness: Witness) -> float:
+    chief = coordinator_of(pcs)
+    cut = next(pc for pc in pcs if pc is not chief)
+    done = chief.rain(
+        "submit", "--image", IMAGE, "--cpus", "1", "--memory", "16m", "--array", "0-5", "-d",
+        "--", "sh", "-c", "sleep 30",
+    )  # fmt: skip
+    job_id = done.stdout.strip()
+    wait_until(lambda: len(witness.starts(job_id)) == 6, 60, "all run")
+    theirs = {seen.task for seen in witness.starts(job_id) if seen.node == cut.name}
+    assert theirs, "the worker that is cut off has work"
+    cut_ns = time.time_ns()
+    cut.cut_cable()
+
+    def again() -> int:
+        starts = [s for s in witness.starts(job_id) if s.task in theirs and s.node != cut.name]
+        return starts[0].at_ns if starts else 0
+
+    again_ns = wait_until(again, 60, "its task runs elsewhere")
+    cut.mend_cable()
+    chief.rain("cancel", job_id)
+    wait_agreed(pcs)
+    wait_until(lambda: not witness.running_tasks(job_id), 60, "the array is gone")
+    return float(again_ns - cut_ns) / 1e9
 
 
 def idle(engine: Engine, count: int) -> None:
@@ -133,7 +147,10 @@ def idle(engine: Engine, count: int) -> None:
         cpu = {name: agent.cpu_times() for name, agent in agents.items()}
         traffic = {pc.name: pc.counters() for pc in pcs}
         time.sleep(IDLE_SECONDS)
-        for kind, chosen in (("coordinator", [chief]), ("others", [p for p in pcs if p is not chief])):
+        for kind, chosen in (
+            ("coordinator", [chief]),
+            ("others", [p for p in pcs if p is not chief]),
+        ):
             used, moved, resident = [], [], []
             for pc in chosen:
                 now, then = agents[pc.name].cpu_times(), cpu[pc.name]
@@ -173,7 +190,7 @@ def submit_to_started(engine: Engine) -> None:
             done = other.rain("submit", "--image", IMAGE, "--memory", "16m", "-d", "--", "true")
             acknowledged_ns = time.time_ns()
             job_id = done.stdout.strip()
-            starts = wait_until(lambda job=job_id: witness.starts(job), 30, "it starts")
+            starts = wait_until(partial(witness.starts, job_id), 30, "it starts")
             figures.append((starts[0].at_ns - acknowledged_ns) / 1e9)
             other.rain("wait", job_id)
         witness.close()

@@ -92,7 +92,9 @@ def test_the_engine_is_switched_off_and_on(empty_lan: Lan) -> None:
         wait_until(lambda: not _takes_work(pcs[1]), 60, "the nodes say that they take no work")
         reasons = [row["idle_reason"] for row in pcs[1].ask("nodes")["nodes"]]
         assert all("engine" in reason.lower() or "docker" in reason.lower() for reason in reasons)
-        job_id = pcs[1].rain("submit", "--image", IMAGE, "-d", "--", "echo", "later").stdout.strip()
+        sent = pcs[1].rain("submit", "--image", IMAGE, "-d", "--", "echo", "later")
+        says(sent, "it waits", "docker")
+        job_id = sent.stdout.strip()
 
         own.start()
         done = pcs[1].rain("wait", job_id, timeout_s=120)
@@ -104,7 +106,7 @@ def test_a_full_disk_refuses_and_recovers(empty_lan: Lan) -> None:
     full, other = empty_lan.add(2)
     disk = full.folder / "rain"
     disk.mkdir(mode=0o700)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "none", disk], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=700", "none", disk], check=True)
     try:
         found_pool([full, other], *SHARE)
         _fill(disk / "filler")

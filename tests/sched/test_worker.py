@@ -144,10 +144,8 @@ def test_an_outcome_is_repeated_until_it_is_acknowledged() -> None:
     ]
     assert made.on_report_ack(HEAD, ReportAck(EPOCH, (attempt(),))) == []
     assert made.on_report_ack(NodeId("s"), ReportAck(successor, (attempt(),))) == [
-        Persist(
-            deletes=(AttemptRow(attempt()).key(),),
-            then=(RemoveContainer(attempt_key(attempt())),),
-        )
+        RemoveContainer(attempt_key(attempt())),
+        Persist(deletes=(AttemptRow(attempt()).key(),)),
     ]
     assert made.next_deadline_ms() is None
 

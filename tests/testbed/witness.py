@@ -7,7 +7,7 @@ Rain says of itself.
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,7 @@ class Witness:
     def seen(self, job: str = "") -> list[Seen]:
         """All starts and deaths of Rain's containers so far, oldest first."""
         label = f"{POOL_LABEL}={job}" if job else POOL_LABEL
-        events = self._client.events(
+        events: Iterator[Any] = self._client.events(
             since=self._since,
             until=int(time.time_ns() // 1_000_000_000) + 1,
             filters={"type": "container", "event": ["start", "die"], "label": label},
