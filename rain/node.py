@@ -65,6 +65,7 @@ class Node:
         self._owner_of = {
             message: index for index, union in enumerate(unions) for message in get_args(union)
         }
+        self._deadlines: list[int | None] = [core.next_deadline_ms() for core in self._cores]
         self._tokens: dict[int, tuple[int, int]] = {}
         self._last_token = 0
 
@@ -73,23 +74,23 @@ class Node:
         effects: list[Effect] = []
         notices: deque[tuple[int, Notice]] = deque()
         for index, routed in self._route(event):
-            self._sort(index, self._cores[index].handle(routed, now_ms), effects, notices)
+            self._feed(index, routed, now_ms, effects, notices)
         for _ in range(NOTICES_MAX):
             if not notices:
                 return effects
             origin, notice = notices.popleft()
-            for index, core in enumerate(self._cores):
+            for index in range(len(self._cores)):
                 if index != origin:
-                    self._sort(index, core.handle(notice, now_ms), effects, notices)
+                    self._feed(index, notice, now_ms, effects, notices)
         raise AssertionError("the cores feed each other notices without end")
 
     def next_deadline_ms(self) -> int | None:
-        deadlines = [core.next_deadline_ms() for core in self._cores]
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        return min((at_ms for at_ms in self._deadlines if at_ms is not None), default=None)
 
     def check(self) -> None:
-        for core in self._cores:
+        for core, deadline_ms in zip(self._cores, self._deadlines, strict=True):
             core.check()
+            assert core.next_deadline_ms() == deadline_ms, "a core changed outside of handle"
 
     def _route(self, event: Event) -> list[tuple[int, Event]]:
         if isinstance(event, Received):
@@ -98,6 +99,19 @@ class Node:
             index, token = self._tokens.pop(event.token)
             return [(index, Persisted(token, event.took_ms))]
         return [(index, event) for index in range(len(self._cores))]
+
+    def _feed(
+        self,
+        index: int,
+        event: Event | Notice,
+        now_ms: int,
+        effects: list[Effect],
+        notices: deque[tuple[int, Notice]],
+    ) -> None:
+        core = self._cores[index]
+        self._sort(index, core.handle(event, now_ms), effects, notices)
+        # A core changes in `handle` only, so its deadline is asked for there and nowhere else.
+        self._deadlines[index] = core.next_deadline_ms()
 
     def _sort(
         self,

@@ -91,7 +91,7 @@ def test_what_no_idle_node_could_take_can_never_be_placed() -> None:
     assert can_ever_be_placed(JobSpec(("true",)), nodes)
     assert not can_ever_be_placed(giant, nodes)
     assert not can_ever_be_placed(JobSpec(("true",), node_name="c"), nodes)
-    assert not can_ever_be_placed(JobSpec(("true",), executor="process"), nodes)
+    assert can_ever_be_placed(JobSpec(("true",), executor="process"), nodes)
     assert why_never(giant, nodes) == {"too_few_cpus": 2}
 
 
