@@ -18,9 +18,7 @@ BANNED_TEXT = (
     ("NotImplemented" + "Error", "no stubs"),
     ("leader" + "_", "the word is coordinator"),
 )
-BANNED_NAMES = re.compile(
-    r"(^|_)(manager|helper|helpers|utils?|master|slave|leader)(_|$)", re.IGNORECASE
-)
+BANNED_NAMES = re.compile(r"(^|_)(manager|utils?|master|slave|leader)(_|$)", re.IGNORECASE)
 
 
 def sources() -> list[Path]:

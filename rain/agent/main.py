@@ -14,7 +14,7 @@ import msgspec
 
 from rain.agent.address_book import AddressBook
 from rain.agent.control import ControlServer
-from rain.agent.driver import Driver, now_ms
+from rain.agent.driver import Driver, now_ms, now_unix_ms
 from rain.agent.executors import Executors
 from rain.agent.joining import JoinError, choose_pool, hear_a_member, resolve_contacts
 from rain.agent.logs import Logs
@@ -25,6 +25,7 @@ from rain.config import ConfigError, UpOptions, control_path, open_data_dir
 from rain.effects import AddressChanged, HardwareMeasured, Record, StopRequested
 from rain.exec.labels import ExecLabels
 from rain.gossip.messages import FactsRecord, Join, MemberRecord
+from rain.gossip.records import MemberRow
 from rain.log import Logger, open_log
 from rain.mesh import codec, keys
 from rain.mesh.codec import Rejected
@@ -117,9 +118,13 @@ class _Agent:
         membership = choose_pool(options)
         pool = membership.pool
         rows = dict(store.read_all())
-        boot_epoch = int.from_bytes(rows.get(BOOT_KEY, b""), "big") + 1
+        recovered = _records(rows)
+        boot_epoch = _next_boot_epoch(rows.get(BOOT_KEY, b""))
         await store.write([(BOOT_KEY, boot_epoch.to_bytes(8, "big"))], ())
         envelope = Envelope(pool.pool_id, pool.key, signer, keys.ed_verify, boot_epoch)
+        for record in recovered:
+            if isinstance(record, MemberRow):
+                envelope.expect(record.node_id, record.boot_epoch)
         identity = Identity(envelope.node_id, options.name, boot_epoch)
         transport = Transport(options.bind or "0.0.0.0", options.port, self._on_packet)
         streams = Streams(envelope, self._book.find, self._on_frame)
@@ -135,7 +140,7 @@ class _Agent:
                 keys.keep_pool(options.data_dir, pool)
             executors = self._executors(pool, identity)
             await executors.open()
-            driver = self._make_driver(store, rows, identity, transport, executors)
+            driver = self._make_driver(store, recovered, identity, transport, executors)
             return await self._serve(driver, executors, streams, transport, pool, tasks)
         finally:
             for task in tasks:
@@ -169,12 +174,11 @@ class _Agent:
     def _make_driver(
         self,
         store: Store,
-        rows: dict[str, bytes],
+        recovered: tuple[Record, ...],
         identity: Identity,
         transport: Transport,
         executors: Executors,
     ) -> Driver:
-        recovered = _records(rows)
         rng = random.Random(os.urandom(16))
 
         def make_node(at_ms: int) -> Node:
@@ -329,7 +333,9 @@ class _Agent:
     def _watch_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGINT, signal.SIGTERM):
-            with contextlib.suppress(NotImplementedError):  # Windows
+            if sys.platform == "win32":  # its loops take no signal handlers
+                signal.signal(sign, lambda *_: loop.call_soon_threadsafe(self._on_signal))
+            else:
                 loop.add_signal_handler(sign, self._on_signal)
 
     def _on_signal(self) -> None:
@@ -344,6 +350,14 @@ def _join(identity: Identity, address: Address) -> Join:
         identity.node_id, identity.name, address, identity.boot_epoch, 0, MemberState.ALIVE
     )
     return Join(record, FactsRecord(identity.node_id, identity.boot_epoch, Facts()))
+
+
+def _next_boot_epoch(kept: bytes) -> int:
+    """Above the last start's, and above those of a data folder that was moved away.
+
+    Peers take nothing from an older boot, so counting from one again would lock this PC out.
+    """
+    return max(int.from_bytes(kept, "big") + 1, now_unix_ms() // 1_000)
 
 
 def _records(rows: dict[str, bytes]) -> tuple[Record, ...]:

@@ -143,7 +143,9 @@ class Verbs:
         job_id = job_id_of(spec, name, node_id, created_unix_ms, nonce)
         job = Job(job_id, spec, name, node_id, created_unix_ms, nonce)
         answer = await self._propose(jobs=(job,))
-        yield End({"job_id": job_id, "copies": answer.copies, "members": len(self._alive_facts())})
+        nodes = self._alive_facts()
+        end = {"job_id": job_id, "copies": answer.copies, "members": len(nodes)}
+        yield End({**end, "waits_for": _waits_for(spec, nodes)})
 
     async def cancel(self, args: Json) -> AsyncIterator[Item | End]:
         ids = []

@@ -123,8 +123,16 @@ def follow(client: Client, job_id: str, tasks_total: int) -> int:
     job = end["jobs"][0]
     code = int(end["exit_code"])
     if code:
-        note(f"rain: job {job_id} {job['state']} (exit code {code})")
+        reason = _reason(client, job_id) if tasks_total == 1 else ""
+        note(f"rain: job {job_id} {job['state']} (exit code {code}){reason}")
     return code
+
+
+def _reason(client: Client, job_id: str) -> str:
+    """What the PC that ran it last said of the end."""
+    task = client.call("job", id=job_id, tasks=True)["task_list"][0]
+    said = [attempt["reason"] for attempt in task["attempts"] if attempt["reason"]]
+    return f": {said[-1]}" if said else ""
 
 
 def _follow_array(client: Client, job_id: str, tasks_total: int) -> Json:

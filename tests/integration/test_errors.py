@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -149,13 +150,9 @@ def _takes_work(pc: Pc) -> bool:
 
 
 def _fill(path: Path) -> None:
-    with path.open("wb") as filler:
-        try:
-            while True:
-                filler.write(bytes(4_096))
-                filler.flush()
-        except OSError:
-            return
+    with path.open("wb", buffering=0) as filler, suppress(OSError):
+        while True:
+            filler.write(bytes(4_096))
 
 
 def _refusal(pc: Pc) -> subprocess.CompletedProcess[str] | None:
