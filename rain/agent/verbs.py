@@ -189,9 +189,7 @@ class Verbs:
     # --- parts -----------------------------------------------------------------------------------
 
     async def _propose(self, jobs: tuple[Job, ...] = (), cancels: tuple[str, ...] = ()) -> Answer:
-        if self._driver.disk_reason:
-            hint = "free some space on this PC's disk, then try again"
-            raise VerbError("failed", f"nothing can be kept: {self._driver.disk_reason}", hint, 1)
+        self._refuse_without_disk()
         self._requests += 1
         request = self._requests
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -206,8 +204,15 @@ class Verbs:
         finally:
             self._driver.answers.pop(request, None)
         if answer.error:
+            self._refuse_without_disk()  # the likely cause, found while we waited
             raise VerbError("failed", answer.error, "see who is there: rain status", 1)
         return answer
+
+    def _refuse_without_disk(self) -> None:
+        reason = self._driver.disk_reason
+        if reason:
+            hint = "free some space on this PC's disk, then try again"
+            raise VerbError("failed", f"the disk here keeps nothing: {reason}", hint, 1)
 
     def _alive_facts(self) -> list[tuple[str, Facts]]:
         return [
