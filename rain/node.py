@@ -3,7 +3,8 @@
 The node owns no state of its own but the map of write tokens (a core numbers its own writes; two
 cores may choose the same number) and the order in which cores hear of things: gossip first, then
 election, then sched, so that who is here is known before who coordinates, and that before what
-runs where.
+runs where. A core hears of a sibling's notice only if it wants that kind (`NOTICES`): most of them
+come with every heartbeat and concern one core.
 """
 
 import random
@@ -18,7 +19,6 @@ from rain.effects import (
     Effect,
     Event,
     Notice,
-    Output,
     Persist,
     Persisted,
     Received,
@@ -65,6 +65,7 @@ class Node:
         self._owner_of = {
             message: index for index, union in enumerate(unions) for message in get_args(union)
         }
+        self._wanted_by = {notice: self._who_wants(notice) for notice in get_args(Notice)}
         self._deadlines: list[int | None] = [core.next_deadline_ms() for core in self._cores]
         self._tokens: dict[int, tuple[int, int]] = {}
         self._last_token = 0
@@ -73,28 +74,36 @@ class Node:
         """Feed one event to the cores that it concerns, then their notices, until none is left."""
         effects: list[Effect] = []
         notices: deque[tuple[int, Notice]] = deque()
-        for index, routed in self._route(event):
-            self._feed(index, routed, now_ms, effects, notices)
+        if isinstance(event, Received):
+            self._feed(self._owner_of[type(event.message)], event, now_ms, effects, notices)
+        else:
+            for index, routed in self._route(event):
+                self._feed(index, routed, now_ms, effects, notices)
         for _ in range(NOTICES_MAX):
             if not notices:
                 return effects
             origin, notice = notices.popleft()
-            for index in range(len(self._cores)):
+            for index in self._wanted_by[type(notice)]:
                 if index != origin:
                     self._feed(index, notice, now_ms, effects, notices)
         raise AssertionError("the cores feed each other notices without end")
 
     def next_deadline_ms(self) -> int | None:
-        return min((at_ms for at_ms in self._deadlines if at_ms is not None), default=None)
+        soonest_ms = None
+        for at_ms in self._deadlines:
+            if at_ms is not None and (soonest_ms is None or at_ms < soonest_ms):
+                soonest_ms = at_ms
+        return soonest_ms
 
     def check(self) -> None:
         for core, deadline_ms in zip(self._cores, self._deadlines, strict=True):
             core.check()
             assert core.next_deadline_ms() == deadline_ms, "a core changed outside of handle"
 
+    def _who_wants(self, notice: type[SiblingNotice]) -> tuple[int, ...]:
+        return tuple(i for i, core in enumerate(self._cores) if notice in core.NOTICES)
+
     def _route(self, event: Event) -> list[tuple[int, Event]]:
-        if isinstance(event, Received):
-            return [(self._owner_of[type(event.message)], event)]
         if isinstance(event, Persisted):
             index, token = self._tokens.pop(event.token)
             return [(index, Persisted(token, event.took_ms))]
@@ -109,18 +118,7 @@ class Node:
         notices: deque[tuple[int, Notice]],
     ) -> None:
         core = self._cores[index]
-        self._sort(index, core.handle(event, now_ms), effects, notices)
-        # A core changes in `handle` only, so its deadline is asked for there and nowhere else.
-        self._deadlines[index] = core.next_deadline_ms()
-
-    def _sort(
-        self,
-        index: int,
-        outputs: list[Output],
-        effects: list[Effect],
-        notices: deque[tuple[int, Notice]],
-    ) -> None:
-        for output in outputs:
+        for output in core.handle(event, now_ms):
             if isinstance(output, SiblingNotice):
                 notices.append((index, output))
             elif isinstance(output, Persist) and output.token:
@@ -129,3 +127,5 @@ class Node:
                 effects.append(replace(output, token=self._last_token))
             else:
                 effects.append(output)
+        # A core changes in `handle` only, so its deadline is asked for there and nowhere else.
+        self._deadlines[index] = core.next_deadline_ms()

@@ -3,7 +3,8 @@
 S1  one coordinator to an epoch, one epoch to a number of one node, and none announced that is not
     on its owner's disk
 S2  the epoch that a node follows never falls, whatever crashes in between
-S5  a worker starts only what the reign ordered that it followed, with a fresh heartbeat
+S5  a worker starts only what the reign ordered that it followed, with a fresh heartbeat, and has
+    it on disk first
 S8  an acknowledgement names no more copies than there are on disks
 S9  an outcome is acknowledged when it is on disks; a committed success stays, or gives way to the
     success of a newer reign
@@ -64,6 +65,7 @@ class Laws:
         self._beats: dict[int, tuple[Epoch, int, int]] = {}
         self._orders: dict[tuple[int, str], str] = {}
         self._successes: dict[tuple[int, int, JobId, int], Cell] = {}
+        self._swept: dict[tuple[int, int, JobId], bytes] = {}
         self._packets = 0
 
     def connect(self, hosts: Sequence[Host]) -> None:
@@ -133,6 +135,10 @@ class Laws:
         # A coordinator's orders to itself stay inside its node.
         if fault and attempt_id.epoch.node_id != host.node_id:
             raise Violation("S5 fencing", f"{host.name} starts {key} by an order {fault}")
+        if AttemptRow(attempt_id).key() not in host.disk.rows:
+            raise Violation(
+                "S5 an attempt is on disk before its container", f"{host.name} starts {key}"
+            )
         if attempt_id.node_id != host.node_id:
             raise Violation("S5 fencing", f"{host.name} starts {key} of {attempt_id.node_id}")
         cpus_milli = order.job.spec.need.cpus_milli
@@ -167,10 +173,12 @@ class Laws:
         kind = "cancel" if wish.is_cancel else "job"
         row = f"{kind}/{wish.job.job_id}"
         holders = [one.name for one in self._hosts if row in one.disk.rows]
-        if answer.copies < 1 or answer.copies > len(holders):
+        needed = min(REPLICAS, self._quiet_around(self._coordinator_of(host)))
+        if not needed <= answer.copies <= len(holders):
             raise Violation(
                 "S8 acknowledged means on disk",
-                f"{host.name} says {answer.copies} copies of {row}, there are {holders}",
+                f"{host.name} says {answer.copies} copies of {row}, there are {holders}, "
+                f"at least {needed} are needed",
             )
         self._trace.line(self._world.now_us, host.name, f"** {row} is on {holders}")
 
@@ -211,6 +219,10 @@ class Laws:
         self.settled_ends[attempt_id] = is_success
         if is_success:
             self.committed.add((attempt_id.job_id, attempt_id.task))
+
+    def _coordinator_of(self, host: Host) -> Host:
+        epoch = host.node.election.reign() if host.node is not None else None
+        return host if epoch is None else self._by_id[epoch.node_id]
 
     def _quiet_around(self, host: Host) -> int:
         """How many this coordinator must count on: itself, and whoever was left in peace."""
@@ -257,6 +269,11 @@ class Laws:
                 continue
             table = host.node.sched.table
             for job_id in table.jobs():
+                # Most jobs are as they were half a second ago.
+                place, digest = (host.index, host.boot_epoch, job_id), table.job_digest(job_id)
+                if self._swept.get(place) == digest:
+                    continue
+                self._swept[place] = digest
                 for task in table.decided_tasks(job_id):
                     self._sweep_cell(host, job_id, task, table.cell(job_id, task))
 

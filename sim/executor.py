@@ -91,6 +91,13 @@ class Executor:
             elif container.starting:
                 self._begin(container)
 
+    def finish_stops(self) -> None:
+        """An agent that stops politely waits for the stops it ordered before its process ends."""
+        for container in self.containers.values():
+            if container.stopping and container.is_running:
+                container.exit_code = EXIT_KILL
+                container.ended_unix_ms = self._unix_ms()
+
     def power_off(self) -> None:
         self.containers.clear()
 

@@ -95,7 +95,7 @@ class Host:
         self.address = Address(f"10.0.0.{index + 1}", PORT)
         self.capacity = Resources(options.cores_milli[index], MEMORY_BYTES)
         self.logs = 0
-        self.check_every = 16
+        self.check_every = 48
         self._world = world
         self._network = network
         self._trace = trace
@@ -309,7 +309,9 @@ class Host:
             self._packets_waiting += 1
             if self._packets_waiting > PACKETS_WAITING_MAX:
                 return
-        self.when_awake(self._open, packet, source, Channel.PACKET)
+            self._asleep.append((self._open, (packet, source, Channel.PACKET)))
+        else:
+            self._open(packet, source, Channel.PACKET)
 
     def take_frame(self, frame: bytes, source: int) -> None:
         self.when_awake(self._open, frame, source, Channel.STREAM)
@@ -328,9 +330,7 @@ class Host:
             if self._fed % self.check_every == 0:
                 node.check()
         except Exception as error:  # whatever it is, a core that raises is a broken core
-            raise Violation(
-                "a core never raises", f"{self.name}: {error!r} at {_where(error)}"
-            ) from error
+            raise Violation("a core never raises", f"{self.name}: {told(error)}") from error
         for effect in effects:
             self.carry_out(effect)
         assert self._watch is not None
@@ -406,6 +406,7 @@ class Host:
     def _end_of_stop(self, boot_epoch: int) -> None:
         if boot_epoch == self.boot_epoch and self.node is not None:
             self.kill()
+            self.executor.finish_stops()
 
     def _send(self, members: Sequence[NodeId], message: Message, to: NodeId | None) -> None:
         targets = [self._find(member) for member in members if member != self.node_id]
@@ -448,12 +449,12 @@ class Host:
         self._trace.line(self._world.now_us, self.name, f"** {text}")
 
 
-def _where(error: BaseException) -> str:
-    """File and line of the innermost frame: enough to find it, and the same on every machine."""
+def told(error: BaseException) -> str:
+    """The error and its innermost file and line: the same on every machine."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     if trace is None:
-        return "?"
+        return repr(error)
     path = trace.tb_frame.f_code.co_filename.replace("\\", "/")
-    return f"{'/'.join(path.split('/')[-3:])}:{trace.tb_lineno}"
+    return f"{error!r} at {'/'.join(path.split('/')[-3:])}:{trace.tb_lineno}"

@@ -8,7 +8,7 @@ import random
 
 from rain.model import Value
 
-from .world import draw_int, exponential_us
+from .world import draw_int, exponential_us, pick
 
 NODES_MIN = 3
 NODES_MAX = 9
@@ -34,6 +34,9 @@ FAULT_KINDS = (
     "stop",
     "blackout",
 )
+EPILOGUES = ("none", "return", "failover", "handover", "worker_lost")
+"""After the healing: nothing; a follower restarts; the coordinator dies; it stops politely; a PC
+that runs tasks loses power."""
 WEIGHTS = {"crash": 5, "power_off": 3, "partition": 4, "isolate": 3, "blackout": 1, "suspend": 1}
 """Of the kinds that a seed plays; the others weigh 2."""
 
@@ -64,7 +67,6 @@ class Options(Value, frozen=True):
     cores_milli: tuple[int, ...]
     ranks: tuple[int, ...]
     epilogue: str
-    """After the healing: nothing, a follower comes back, or the coordinator goes away."""
 
 
 def draw_options(dice: random.Random, nodes: int | None, seconds: int) -> Options:
@@ -100,5 +102,5 @@ def draw_options(dice: random.Random, nodes: int | None, seconds: int) -> Option
         submit_ms_mean=max(1, active_ms // (jobs + 8)),
         cores_milli=tuple(1_000 * draw_int(dice, 2, 8) for _ in range(count)),
         ranks=tuple(draw_int(dice, 0, 2) if dice.random() < 0.3 else 0 for _ in range(count)),
-        epilogue=("none", "return", "failover", "handover")[draw_int(dice, 0, 3)],
+        epilogue=pick(dice, list(EPILOGUES)),
     )

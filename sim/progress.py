@@ -6,11 +6,12 @@ L4 every acknowledged job is over               JOBS_BOUND_S, all of them known 
 L5 no container is left, the tables are equal   SETTLE_BOUND_S after that
 L3 then nothing moves: a follower that restarts unseats nobody, a coordinator that dies is replaced
    within 5 s, one that stops politely within 1 s, and whoever comes back takes nothing over
+L6 what a PC ran that lost its power runs elsewhere within 9 s
 """
 
 from collections.abc import Callable, Sequence
 
-from rain.model import Epoch, JobId, MemberState
+from rain.model import Epoch, Job, JobId, MemberState
 
 from .checkers import Laws, tables
 from .faults import Faults
@@ -28,6 +29,9 @@ FAILOVER_BOUND_US = 5_000_000
 HANDOVER_BOUND_US = 1_000_000
 CALM_US = 3_000_000
 STOP_BOUND_US = 10_000_000
+LONG_RUNNING_US = 1_500_000
+RERUN_BOUND_US = 9_000_000
+"""Detection, a start of the container, and a start that fails and is tried again."""
 
 
 class Progress:
@@ -63,6 +67,7 @@ class Progress:
             "return": self._follower_returns,
             "failover": self._coordinator_dies,
             "handover": self._coordinator_stops,
+            "worker_lost": self._worker_dies,
         }[epilogue]()
         self._wait("L5 all is settled", self._world.now_us + SETTLE_BOUND_US, self._unsettled)
         self._lost()
@@ -192,16 +197,16 @@ class Progress:
         self._steady(CALM_US)
 
     def _follower_returns(self) -> None:
-        """The best-ranked of the others restarts: it has every wish to coordinate, and may not."""
+        """One of the others restarts: it may have a better rank, and still takes nothing over."""
         reigning = self._faults.coordinators()[0]
         others = [host for host in self._hosts if host is not reigning]
-        before = reigning.boot_epoch, self._followed()
+        before = reigning.boot_epoch, self._coordinator()
         host = pick(self._dice, others)
         self._faults.kill(host)
         self._world.run(self._world.now_us + draw_int(self._dice, 300_000, 4_000_000))
         host.start()
         self._world.run(self._world.now_us + VIEW_BOUND_US)
-        after = reigning.boot_epoch, self._followed()
+        after = reigning.boot_epoch, self._coordinator()
         if before != after:
             raise Violation("L3 who returns unseats nobody", f"{before}, then {after}")
 
@@ -216,11 +221,11 @@ class Progress:
         )
         self._few_epochs(before)
         reigning.start()
-        epoch = self._followed()
+        before_return = self._coordinator()
         self._world.run(self._world.now_us + VIEW_BOUND_US)
-        if self._followed() != epoch:
+        if self._coordinator() != before_return:
             raise Violation(
-                "L3 who returns unseats nobody", f"{epoch}, then {_told(self._reigns())}"
+                "L3 who returns unseats nobody", f"{before_return}, then {_told(self._reigns())}"
             )
 
     def _coordinator_stops(self) -> None:
@@ -242,6 +247,44 @@ class Progress:
         reigning.start()
         self._world.run(self._world.now_us + CALM_US)
 
+    def _worker_dies(self) -> None:
+        """Its tasks run elsewhere before anybody has gone for coffee."""
+        reigning = self._faults.coordinators()[0]
+        job = self._workload.submit_long(reigning)
+        self._world.run(self._world.now_us + LONG_RUNNING_US)
+        busy = [host for host in self._hosts if host is not reigning and self._tasks_on(host, job)]
+        if not busy:
+            return
+        host = pick(self._dice, busy)
+        lost = self._tasks_on(host, job)
+        self._faults.crashes += 1
+        host.power_off()
+        self._wait(
+            "L6 what a lost node ran is placed elsewhere",
+            self._world.now_us + RERUN_BOUND_US,
+            lambda: self._not_rerun(job, lost),
+        )
+        host.start()
+        self._wait("L4 every job ends", self._world.now_us + JOBS_BOUND_US, self._open_jobs)
+
+    def _tasks_on(self, host: Host, job: Job) -> list[int]:
+        return [
+            container.attempt_id.task
+            for container in host.executor.used()
+            if container.attempt_id.job_id == job.job_id
+        ]
+
+    def _not_rerun(self, job: Job, tasks: list[int]) -> str:
+        running = {task for host in self._hosts for task in self._tasks_on(host, job)}
+        node = self._faults.coordinators()[0].node if self._faults.coordinators() else None
+        over = [
+            task
+            for task in tasks
+            if node is not None and node.sched.table.is_task_over(job.job_id, task)
+        ]
+        missing = [task for task in tasks if task not in running and task not in over]
+        return f"tasks {missing} of {job.job_id} do not run" if missing else ""
+
     def _few_epochs(self, before: int) -> None:
         drawn = len(self._laws.epochs) - before
         if drawn > 2:
@@ -252,6 +295,9 @@ class Progress:
         self._world.run(self._world.now_us + span_us)
         if self._followed() != epoch:
             raise Violation("L3 nothing moves", f"{epoch}, then {_told(self._reigns())}")
+
+    def _coordinator(self) -> str:
+        return ", ".join(host.name for host in self._faults.coordinators())
 
     def _followed(self) -> Epoch | None:
         """The reign of whoever coordinates."""

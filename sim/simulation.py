@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from .checkers import Laws
 from .faults import Faults
-from .host import Host
+from .host import Host, told
 from .network import Network
 from .options import Options, draw_options
 from .progress import Progress
@@ -65,8 +65,8 @@ class Simulation:
         violation = ""
         try:
             self._play()
-        except Violation as broken:
-            violation = str(broken)
+        except Exception as broken:  # whatever raises is a finding, and the next seed goes on
+            violation = str(broken) if isinstance(broken, Violation) else told(broken)
             self.trace.line(self.world.now_us, "all", f"** VIOLATION {violation}")
             violation = self.trace.named(violation)
         return Outcome(

@@ -27,6 +27,7 @@ TASKS_MAX = 10
 DURATION_MS_MEAN = 1_200
 DURATION_MS_MAX = 6_000
 FIRST_SUBMIT_US = 2_000_000
+LONG_MS = 5_000
 
 
 class Wish(Struct):
@@ -80,6 +81,20 @@ class Workload:
             self.acknowledged[job_id] = max(answer.copies, self.acknowledged.get(job_id, 0))
         return wish
 
+    def submit_long(self, host: Host) -> Job:
+        """An array of tasks that run for a while, to see what becomes of them."""
+        spec = JobSpec(
+            command=("work", str(LONG_MS), "0"),
+            image="sim",
+            need=Resources(500, 64 * 1024 * 1024),
+            tasks=2 * len(self._hosts),
+            is_array=True,
+            priority=9,
+        )
+        job = self._job(host, spec)
+        self._ask(Wish(job), host)
+        return job
+
     # --- asking --------------------------------------------------------------------------------
 
     def _submit(self) -> None:
@@ -89,7 +104,6 @@ class Workload:
             return
         host = pick(self._dice, awake)
         job = self._draw_job(host)
-        self.jobs[job.job_id] = job
         self._ask(Wish(job), host)
         if self._dice.random() * 100 < CANCEL_PERCENT:
             delay_us = exponential_us(self._dice, 1_500_000, 8_000_000)
@@ -148,10 +162,15 @@ class Workload:
             priority=draw_int(dice, 0, 2),
             timeout_ms=draw_int(dice, 300, 2_000) if dice.random() < 0.1 else 0,
         )
+        return self._job(host, spec)
+
+    def _job(self, host: Host, spec: JobSpec) -> Job:
         created_unix_ms = UNIX_MS + self._world.now_us // 1_000
-        nonce = bytes(int(dice.random() * 256) for _ in range(16))
+        nonce = bytes(int(self._dice.random() * 256) for _ in range(16))
         job_id = job_id_of(spec, host.name, host.node_id, created_unix_ms, nonce)
-        return Job(job_id, spec, host.name, host.node_id, created_unix_ms, nonce)
+        job = Job(job_id, spec, host.name, host.node_id, created_unix_ms, nonce)
+        self.jobs[job_id] = job
+        return job
 
     def _say(self, text: str) -> None:
         self._trace.line(self._world.now_us, "who", f"** {text}")

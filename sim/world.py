@@ -41,7 +41,9 @@ class World:
         heapq.heappush(self._heap, (at_us, self._planned, call, arguments))
 
     def after(self, delay_us: int, call: Callable[..., None], *arguments: Any) -> None:
-        self.at(self.now_us + max(0, delay_us), call, *arguments)
+        self._planned += 1
+        at_us = self.now_us + delay_us if delay_us > 0 else self.now_us
+        heapq.heappush(self._heap, (at_us, self._planned, call, arguments))
 
     def run(self, until_us: int) -> None:
         """Let everything happen that is planned up to and including that instant."""

@@ -75,10 +75,10 @@ def job(session: Session, job_id: str, with_tasks: bool) -> int:
     return 0
 
 
-def _words(waiting_for: Any) -> str:
-    if isinstance(waiting_for, list | tuple):
-        return "; ".join(str(word) for word in waiting_for)
-    return str(waiting_for or "")
+def _words(waiting_for: dict[str, int] | None) -> str:
+    """Why no PC takes more of it now, counted by reason."""
+    reasons = sorted((waiting_for or {}).items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{reason.replace('_', ' ')} ({count} PC(s))" for reason, count in reasons)
 
 
 def _task_rows(tasks: list[Json]) -> list[tuple[object, ...]]:

@@ -77,11 +77,12 @@ class Beliefs:
         return node_id in self._suspicions
 
     def next_deadline_ms(self) -> int | None:
-        deadlines = [suspicion.deadline_ms() for suspicion in self._suspicions.values()]
-        retry_at_ms = self._retries.next_deadline_ms()
-        return min(
-            [*deadlines, retry_at_ms] if retry_at_ms is not None else deadlines, default=None
-        )
+        soonest_ms = self._retries.next_deadline_ms()
+        for suspicion in self._suspicions.values():
+            deadline_ms = suspicion.deadline_ms()
+            if soonest_ms is None or deadline_ms < soonest_ms:
+                soonest_ms = deadline_ms
+        return soonest_ms
 
     def check(self) -> None:
         own = claim_order(self.own.record), self.own.facts.version

@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from rain.gossip.messages import FactsRecord, MemberRecord
-from rain.model import Address, Facts, MemberState, NodeId, Value
+from rain.model import Address, Facts, Identity, MemberState, NodeId, Value
 
 NODE_ID_CHARS_MAX = 32
 RECORD_BYTES_MAX = 480
@@ -81,12 +81,24 @@ def is_acceptable(record: MemberRecord) -> bool:
         0 < len(record.node_id) <= NODE_ID_CHARS_MAX
         and len(record.accuser) <= NODE_ID_CHARS_MAX
         and record.incarnation <= INCARNATION_MAX
-        and packed_bytes(replace(record, accuser=_LONGEST_ID)) <= RECORD_BYTES_MAX
+        and (
+            # The longest accuser adds that much at most, so most records need no copy to be sure.
+            packed_bytes(record) + len(_LONGEST_ID) + 1 <= RECORD_BYTES_MAX
+            or packed_bytes(replace(record, accuser=_LONGEST_ID)) <= RECORD_BYTES_MAX
+        )
     )
 
 
 def are_acceptable_facts(facts: FactsRecord) -> bool:
     return 0 < len(facts.node_id) <= NODE_ID_CHARS_MAX and packed_bytes(facts) <= FACTS_BYTES_MAX
+
+
+def own_member(identity: Identity, address: Address, facts: Facts) -> Member:
+    """This node at its start, as it tells of itself."""
+    node_id, boot_epoch = identity.node_id, identity.boot_epoch
+    record = MemberRecord(node_id, identity.name, address, boot_epoch, 0, MemberState.ALIVE)
+    own_facts = fitted_facts(FactsRecord(node_id, boot_epoch, replace(facts, version=1)))
+    return Member(fitted_record(record), own_facts.facts, boot_epoch)
 
 
 def fitted_record(record: MemberRecord) -> MemberRecord:

@@ -18,6 +18,7 @@ G4  table, probes, relays, courtesies: bounded
 G5  suspicions belong to exactly the suspects; accusers and timeouts in bounds
 G6  own health stays in 0..8
 G7  who is absent is being retried or remembered as left, and nobody else is
+G8  the deadline told is the soonest of all
 
 It does not decide who coordinates, does not move work, and proves no death: others act on it with
 fences of their own. Claims are believed from any member; strangers are the envelope's business.
@@ -25,6 +26,7 @@ fences of their own. Claims are believed from any member; strangers are the enve
 
 import random
 from collections.abc import Sequence
+from typing import ClassVar
 
 from msgspec.structs import replace
 
@@ -47,13 +49,14 @@ from rain.effects import (
     Record,
     Route,
     Send,
+    SiblingNotice,
     Stopped,
     StopRequested,
 )
 from rain.gossip.beliefs import Beliefs
 from rain.gossip.config import GossipConfig as GossipConfig
 from rain.gossip.health import LAG_FORBIDS_MS
-from rain.gossip.member import Member, fitted_facts, fitted_record, is_unspecified
+from rain.gossip.member import Member, is_unspecified, own_member
 from rain.gossip.messages import (
     Ack,
     FactsRecord,
@@ -77,6 +80,8 @@ COURTESY_INTERVAL_MS = 1_000
 class Membership:
     """The core that knows who is in the pool."""
 
+    NOTICES: ClassVar[frozenset[type[SiblingNotice]]] = frozenset({MemberSilent, HandedOver})
+
     def __init__(
         self,
         identity: Identity,
@@ -89,7 +94,7 @@ class Membership:
     ) -> None:
         self._id, self._config, self._rng = identity.node_id, config, rng
         rows = [row for row in recovered if isinstance(row, MemberRow)]
-        self._beliefs = Beliefs(_own(identity, address, facts), config, rng, now_ms, rows)
+        self._beliefs = Beliefs(own_member(identity, address, facts), config, rng, now_ms, rows)
         self._probes = Probes(rng)
         self._courtesies: dict[NodeId, int] = {}
         self._announced_alone = 0
@@ -101,13 +106,14 @@ class Membership:
         self._handover_until_ms: int | None = None
         self._goodbye_at_ms: int | None = None
         self._is_stopped = False
+        self._deadline_ms = self._soonest_ms()
 
     # --- The core's interface --------------------------------------------------------------------
 
     def handle(self, event: Event | Notice, now_ms: int) -> list[Output]:
         if self._is_stopped:
             return []
-        deadline_ms = self.next_deadline_ms()
+        deadline_ms = self._deadline_ms
         if deadline_ms is not None and now_ms - deadline_ms > LAG_FORBIDS_MS:
             # Whatever the driver says: who wakes up so late has not been listening either.
             self._beliefs.health.lagged(now_ms - deadline_ms, now_ms)
@@ -117,23 +123,31 @@ class Membership:
             self._plan(now_ms)
         elif self._goodbye_at_ms <= now_ms:
             self._say_goodbye(now_ms)
+        self._deadline_ms = self._soonest_ms()
         return [*self._beliefs.roster.unwritten(), *self._beliefs.out]
 
     def next_deadline_ms(self) -> int | None:
+        return self._deadline_ms
+
+    def _soonest_ms(self) -> int | None:
+        """When time alone changes something; asked once per event, as nothing else moves it."""
         if self._is_stopped or self._goodbye_at_ms is not None:
             return self._goodbye_at_ms
-        deadlines = (
-            self._announce_at_ms,
+        soonest_ms = self._announce_at_ms
+        for at_ms in (
             self._probe_at_ms,
             self._sync_at_ms,
             self._tell_at_ms,
             self._handover_until_ms,
             self._probes.next_deadline_ms(),
             self._beliefs.next_deadline_ms(),
-        )
-        return min(deadline_ms for deadline_ms in deadlines if deadline_ms is not None)
+        ):
+            if at_ms is not None and at_ms < soonest_ms:
+                soonest_ms = at_ms
+        return soonest_ms
 
     def check(self) -> None:
+        assert self._deadline_ms == self._soonest_ms(), "G8: the deadline told is the soonest"
         self._beliefs.check()
         self._probes.check()
         assert len(self._courtesies) <= COURTESIES_MAX, "G4: courtesies bounded"
@@ -476,13 +490,6 @@ class Membership:
     def _jittered(self, interval_ms: int) -> int:
         """A tenth more or less, so that members do not act in step."""
         return interval_ms * 9 // 10 + int(self._rng.random() * interval_ms / 5)
-
-
-def _own(identity: Identity, address: Address, facts: Facts) -> Member:
-    node_id, boot_epoch = identity.node_id, identity.boot_epoch
-    record = MemberRecord(node_id, identity.name, address, boot_epoch, 0, MemberState.ALIVE)
-    own_facts = fitted_facts(FactsRecord(node_id, boot_epoch, replace(facts, version=1)))
-    return Member(fitted_record(record), own_facts.facts, boot_epoch)
 
 
 def _seen_at(event: Received, claimed: Address) -> Address:

@@ -134,11 +134,17 @@ class Probes:
             probe.nacked += (sender,)
 
     def next_deadline_ms(self) -> int | None:
-        deadlines = [probe.until_ms for probe in self._probes.values()]
-        deadlines += [p.widen_at_ms for p in self._probes.values() if p.widen_at_ms is not None]
-        deadlines += [relay.until_ms for relay in self._relays.values()]
-        deadlines += [r.nack_at_ms for r in self._relays.values() if r.nack_at_ms is not None]
-        return min(deadlines, default=None)
+        if not self._probes and not self._relays:
+            return None
+        deadlines = [
+            probe.until_ms if probe.widen_at_ms is None else min(probe.until_ms, probe.widen_at_ms)
+            for probe in self._probes.values()
+        ]
+        deadlines += [
+            relay.until_ms if relay.nack_at_ms is None else min(relay.until_ms, relay.nack_at_ms)
+            for relay in self._relays.values()
+        ]
+        return min(deadlines)
 
     def check(self) -> None:
         assert len(self._probes) <= PROBES_MAX, "G4: probes bounded"

@@ -58,11 +58,11 @@ class Retries:
         ]
 
     def next_deadline_ms(self) -> int | None:
-        deadlines = [
-            absence.due_ms for absence in self._absences.values() if absence.due_ms is not None
-        ]
-        deadlines += [a.since_ms + self._forget_after_ms for a in self._absences.values()]
-        return min(deadlines, default=None)
+        if not self._absences:
+            return None
+        deadlines = [a.since_ms + self._forget_after_ms for a in self._absences.values()]
+        deadlines += [a.due_ms for a in self._absences.values() if a.due_ms is not None]
+        return min(deadlines)
 
     def absent(self) -> list[NodeId]:
         return sorted(self._absences)

@@ -27,6 +27,8 @@ ENCODED_BYTES_MAX = 16 * 1024 * 1024
 ARRAY_MAX = 131_072
 """Elements of one array. msgpack makes room for what a header claims before it reads on."""
 
+_encoder = msgspec.msgpack.Encoder()
+
 T = TypeVar("T", bound=Value)
 
 
@@ -79,7 +81,7 @@ _RECORDS: dict[str, type[Record]] = by_tag(_kinds_in(GossipRecord, ElectionRecor
 
 def pack(value: Value) -> bytes:
     """A value of our own as bytes."""
-    packed: bytes = msgpack.packb(msgspec.to_builtins(value, builtin_types=(bytes,)))
+    packed = _encoder.encode(value)
     assert len(packed) <= ENCODED_BYTES_MAX, f"a {type(value).__name__} of {len(packed)} bytes"
     return packed
 

@@ -48,6 +48,7 @@ POOL_KEY_BYTES = 32
 
 _MAGIC = b"rn"
 _CLEAR = Struct(">2sBB")
+_UNSIGNED = Struct(">32sQQ32s")
 _SEALED = Struct(">32sQQ32s64s")
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
@@ -116,6 +117,10 @@ def _base32_lower(raw: bytes) -> str:
     return "".join(alphabet[bits >> 5 * (length - 1 - at) & 31] for at in range(length))
 
 
+_MASKS = {channel.window: (1 << channel.window) - 1 for channel in Channel}
+"""Kept, since that of a stream has 65,536 bits."""
+
+
 class _Window:
     """Which of the newest sequences were taken; bit n of `taken` stands for `newest - n`."""
 
@@ -135,7 +140,9 @@ class _Window:
         ahead = sequence - self.newest
         if ahead > 0:
             kept = self.taken << ahead if ahead < self.width else 0
-            self.taken = kept & ((1 << self.width) - 1) | 1
+            if kept.bit_length() > self.width:
+                kept &= _MASKS[self.width]
+            self.taken = kept | 1
             self.newest = sequence
         else:
             self.taken |= 1 << -ahead
@@ -148,7 +155,8 @@ class _Sender:
 
     def __init__(self, boot_epoch: int) -> None:
         self.boot_epoch = boot_epoch
-        self.windows = {channel: _Window(channel.window) for channel in Channel}
+        self.windows = tuple(_Window(channel.window) for channel in Channel)
+        """By channel."""
 
 
 class Envelope:
@@ -168,32 +176,39 @@ class Envelope:
         assert len(pool_key) == POOL_KEY_BYTES, "a pool key is 32 bytes"
         assert 0 <= key_id < KEY_IDS_MAX
         self._pool_id = pool_id
-        self._pool_key = pool_key
         self._cipher = ChaCha20Poly1305(pool_key)
         self._signer = signer
         self._public_key = bytes(signer.public_key)
         self._verify = verify
         self._boot_epoch = boot_epoch
         self._key_id = key_id
-        self._protocol = protocol
         self._understood = (protocol, max(1, protocol - 1))
         self._sequence = 0
+        self._clear = tuple(
+            _CLEAR.pack(_MAGIC, protocol, channel * _CHANNEL_BIT | key_id) for channel in Channel
+        )
+        """What stands in clear before the packets and frames of this node, by channel."""
+        # Hashes that have taken in what never changes; copies of them take in the rest.
+        self._digest_begun = blake2b(pool_id, digest_size=64, person=b"rain envelope")
+        self._nonce_begun = blake2b(digest_size=_NONCE_BYTES, key=pool_key)
         self._senders: dict[bytes, _Sender] = {}
         self._boot_floors: dict[NodeId, int] = {}
         self.node_id = node_id_of(self._public_key)
+        self._recipients = (_NOBODY, _recipient_of(self.node_id))
         self.dropped: dict[str, int] = {}
 
     def seal(self, body: bytes, to: NodeId | None, channel: Channel = Channel.PACKET) -> bytes:
         """The bytes to send; `to` None: for everybody in the pool."""
         assert len(body) + OVERHEAD_BYTES <= channel.bytes_max, f"a body of {len(body)} bytes"
         self._sequence += 1
-        clear = _CLEAR.pack(_MAGIC, self._protocol, channel * _CHANNEL_BIT | self._key_id)
-        stamp = self._public_key, self._boot_epoch, self._sequence
+        clear = self._clear[channel]
         recipient = _NOBODY if to is None else _recipient_of(to)
-        unsigned = _SEALED.pack(*stamp, recipient, b"")[:-_SIGNATURE_BYTES]
+        unsigned = _UNSIGNED.pack(self._public_key, self._boot_epoch, self._sequence, recipient)
         signature = self._signer.sign(self._digest(clear, unsigned, body))
         assert len(signature) == _SIGNATURE_BYTES, "a signature is 64 bytes"
-        nonce = blake2b(unsigned + signature, digest_size=_NONCE_BYTES, key=self._pool_key).digest()
+        hashed = self._nonce_begun.copy()
+        hashed.update(unsigned + signature)
+        nonce = hashed.digest()
         plain = b"".join((unsigned, signature, body))
         return b"".join((clear, nonce, self._cipher.encrypt(nonce, plain, clear + self._pool_id)))
 
@@ -212,7 +227,7 @@ class Envelope:
     def check(self) -> None:
         assert len(self._senders) <= SENDERS_MAX, "M5: too many senders"
         for sender in self._senders.values():
-            for window in sender.windows.values():
+            for window in sender.windows:
                 assert window.taken.bit_length() <= window.width, "M5: a window outgrew its width"
 
     def _open(self, packet: bytes, channel: Channel) -> Opened | Rejected:
@@ -221,9 +236,10 @@ class Envelope:
         if len(packet) < OVERHEAD_BYTES:
             return Rejected("too_short")
         clear = packet[: _CLEAR.size]
-        refusal = self._refusal_of_clear(clear, channel)
-        if refusal:
-            return Rejected(refusal)
+        if clear != self._clear[channel]:
+            refusal = self._refusal_of_clear(clear, channel)
+            if refusal:
+                return Rejected(refusal)
         nonce = packet[_CLEAR.size : _SEALED_AT]
         try:
             plain = self._cipher.decrypt(nonce, packet[_SEALED_AT:], clear + self._pool_id)
@@ -234,7 +250,7 @@ class Envelope:
         if refusal:
             return Rejected(refusal)
         body = plain[_SEALED.size :]
-        unsigned = plain[: _SEALED.size - _SIGNATURE_BYTES]
+        unsigned = plain[: _UNSIGNED.size]
         if not self._verify(public_key, signature, self._digest(clear, unsigned, body)):
             return Rejected("signature")
         self._take(public_key, boot_epoch, sequence, channel)
@@ -255,7 +271,7 @@ class Envelope:
     ) -> str:
         if public_key == self._public_key:
             return "own"
-        if recipient not in (_NOBODY, _recipient_of(self.node_id)):
+        if recipient not in self._recipients:
             return "recipient"
         node_id = node_id_of(public_key)
         sender = self._senders.get(public_key)
@@ -278,8 +294,7 @@ class Envelope:
 
     def _digest(self, clear: bytes, unsigned: bytes, body: bytes) -> bytes:
         # All parts but the last have a fixed length, so no two contents share one joined form.
-        digest = blake2b(self._pool_id, digest_size=64, person=b"rain envelope")
-        digest.update(clear)
-        digest.update(unsigned)
+        digest = self._digest_begun.copy()
+        digest.update(clear + unsigned)
         digest.update(body)
         return digest.digest()

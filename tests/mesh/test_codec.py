@@ -16,6 +16,7 @@ from rain.mesh.codec import (
     decode_record,
     encode,
     encode_record,
+    pack,
 )
 from tests.mesh.rig import MESSAGES, RECORDS, values_of
 
@@ -29,6 +30,12 @@ def test_msgspec_can_check_every_type(kind: type[Message] | type[Record]) -> Non
 @given(st.one_of(*(values_of(kind) for kind in MESSAGES)))
 def test_what_is_encoded_is_decoded(message: Message) -> None:
     assert decode(encode(message)) == message
+
+
+@given(st.one_of(*(values_of(kind) for kind in [*MESSAGES, *RECORDS])))
+def test_both_packers_write_the_same_bytes(value: Message | Record) -> None:
+    """What one library packs the other unpacks: neither may have a dialect of its own."""
+    assert pack(value) == msgpack.packb(msgspec.to_builtins(value, builtin_types=(bytes,)))
 
 
 @given(st.one_of(*(values_of(kind) for kind in RECORDS)))

@@ -86,3 +86,17 @@ def test_a_wrong_command_exits_with_2(words: list[str]) -> None:
 
 def test_an_unknown_plant_exits_with_2() -> None:
     assert main(["--seeds", "1:1", "--plant", "tulip"]) == 2
+
+
+@pytest.mark.parametrize("plant", ["announce-before-disk", "start-before-disk"])
+def test_a_planted_bug_is_found(plant: str) -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", "sim", "--plant", plant, "--seeds", "1:4", "--jobs", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert found.returncode == 1
+    assert f"--plant {plant}" in found.stdout
+    assert json.loads(found.stdout.splitlines()[-1])["violations"] == 1

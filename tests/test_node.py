@@ -1,0 +1,82 @@
+"""What a node keeps from its cores concerns none of them."""
+
+import random
+from collections.abc import Callable
+from typing import get_args
+
+import pytest
+
+from rain.effects import (
+    Beat,
+    BrakeChanged,
+    CoordinatorHeard,
+    Core,
+    FollowerHeard,
+    HandedOver,
+    MemberSilent,
+    MemberUnreachable,
+    Notice,
+    ReignChanged,
+    SiblingNotice,
+    TableChanged,
+    ViewChanged,
+)
+from rain.election.core import Election, ElectionConfig
+from rain.gossip.membership import GossipConfig, Membership
+from rain.model import Address, Epoch, Facts, Identity, NodeId
+from rain.sched.scheduler import SchedConfig, Scheduler
+
+ME = Identity(NodeId("a" * 26), "n1", 1)
+OTHER = NodeId("b" * 26)
+EPOCH = Epoch(3, OTHER, 7)
+NOW_MS = 1_000
+
+
+def _membership() -> Core:
+    dice = random.Random(1)
+    return Membership(ME, Address("10.0.0.1", 7246), Facts(), GossipConfig(), dice, NOW_MS)
+
+
+def _election() -> Core:
+    return Election(ME, 0, ElectionConfig(), random.Random(1), NOW_MS)
+
+
+def _scheduler() -> Core:
+    return Scheduler(ME, Facts(), SchedConfig(), random.Random(1), NOW_MS)
+
+
+MAKERS = [_membership, _election, _scheduler]
+FREQUENT: list[Notice] = [
+    CoordinatorHeard(EPOCH, 9, b""),
+    Beat(EPOCH, 9),
+    FollowerHeard(OTHER, b"12345678"),
+    TableChanged(b"12345678"),
+    HandedOver(),
+    MemberSilent(OTHER),
+    MemberUnreachable(OTHER),
+    ReignChanged(EPOCH),
+    ViewChanged((ME.node_id, OTHER)),
+    BrakeChanged(True, (OTHER,)),
+]
+
+
+def test_somebody_wants_every_notice() -> None:
+    wanted: frozenset[type[SiblingNotice]] = frozenset()
+    for make in MAKERS:
+        wanted |= make().NOTICES
+    assert wanted == set(get_args(Notice))
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("notice", FREQUENT, ids=lambda notice: type(notice).__name__)
+def test_a_notice_that_a_core_does_not_want_changes_nothing(
+    make: Callable[[], Core], notice: Notice
+) -> None:
+    core, same = make(), make()
+    if type(notice) in core.NOTICES:
+        pytest.skip("it wants that one")
+    for one in (core, same):
+        one.handle(ReignChanged(EPOCH), NOW_MS)  # not as fresh as it was made
+    assert core.handle(notice, NOW_MS) == []
+    assert core.next_deadline_ms() == same.next_deadline_ms()
+    core.check()
