@@ -107,6 +107,8 @@ class Proposed(_Plain, frozen=True):
     jobs: tuple[Job, ...] = ()
     cancels: tuple[str, ...] = ()
     """Job ids."""
+    at_unix_ms: int = 0
+    """When, by the clock of this PC's wall: what a cancelled job has for its end."""
 
 
 class ContainersListed(_Plain, frozen=True):
@@ -116,13 +118,17 @@ class ContainersListed(_Plain, frozen=True):
 
 
 class ContainerFound(_Plain, frozen=True):
-    """One container of this node: still running when `end` is None."""
+    """One container of this node: still running when `exit_code` is None."""
 
     attempt_key: str
     started_unix_ms: int
     exit_code: int | None = None
     out_of_memory: bool = False
     ended_unix_ms: int = 0
+    running_ms: int = 0
+    """How long it has been running by now; 0 where it has ended."""
+    is_lost: bool = False
+    """As of ContainerExited."""
 
 
 class ContainerStarted(_Plain, frozen=True):
@@ -136,6 +142,8 @@ class ContainerExited(_Plain, frozen=True):
     started_unix_ms: int
     ended_unix_ms: int
     out_of_memory: bool = False
+    is_lost: bool = False
+    """Its engine or its PC was stopped under it: its exit code says nothing about the task."""
 
 
 class ContainerFailed(_Plain, frozen=True):
@@ -145,6 +153,7 @@ class ContainerFailed(_Plain, frozen=True):
     exit_code: int
     reason: str
     refused: bool = False
+    ended_unix_ms: int = 0
 
 
 # --- Notices: facts between siblings -------------------------------------------------------------
@@ -237,6 +246,12 @@ class TableChanged(SiblingNotice, frozen=True):
     """sched -> election: root digest of the job table, for heartbeats and acknowledgements."""
 
     digest: bytes
+
+
+class EpochSeen(SiblingNotice, frozen=True):
+    """sched -> election, at the coordinator: the job table remembers a later reign than its own."""
+
+    epoch: Epoch
 
 
 class HandedOver(SiblingNotice, frozen=True):
@@ -353,6 +368,7 @@ Notice = (
     | ViewChanged
     | BrakeChanged
     | TableChanged
+    | EpochSeen
     | HandedOver
 )
 Effect = (
@@ -374,6 +390,9 @@ Output = Effect | Notice
 
 class Core(Protocol):
     """A state machine that never waits, reads no clock and touches no device."""
+
+    NOTICES: ClassVar[frozenset[type[SiblingNotice]]]
+    """What it wants to hear from its siblings. The others would change nothing in it."""
 
     def handle(self, event: Event | Notice, now_ms: int) -> list[Output]:
         """The only way to change the core. Runs to completion; never raises on a peer's input."""

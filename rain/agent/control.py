@@ -17,6 +17,8 @@ from rain.log import Logger
 
 REQUEST_BYTES_MAX = 16 * 1024 * 1024
 ASKERS_MAX = 128
+ENCODED_IN_ONE_GO_MAX = 1_000
+"""Elements of a list: a task of a job takes some 4 us."""
 
 Json = dict[str, Any]
 
@@ -143,7 +145,22 @@ def _parse(line: bytes) -> tuple[str, Json]:
     return verb, args
 
 
+async def encoded(content: object) -> str:
+    """As json.dumps has it; in the middle of a long list whatever else waits has its turn."""
+    if isinstance(content, dict):
+        pairs = [f"{json.dumps(key)}: {await encoded(value)}" for key, value in content.items()]
+        return "{" + ", ".join(pairs) + "}"
+    if not isinstance(content, list) or len(content) <= ENCODED_IN_ONE_GO_MAX:
+        return json.dumps(content)
+    pieces: list[str] = []
+    for first in range(0, len(content), ENCODED_IN_ONE_GO_MAX):
+        pieces.append(json.dumps(content[first : first + ENCODED_IN_ONE_GO_MAX])[1:-1])
+        await asyncio.sleep(0)
+    return "[" + ", ".join(pieces) + "]"
+
+
 async def _write(writer: asyncio.StreamWriter, line: Json) -> None:
+    text = await encoded(line)
     with contextlib.suppress(ConnectionError):
-        writer.write(json.dumps(line).encode() + b"\n")
+        writer.write(text.encode() + b"\n")
         await writer.drain()

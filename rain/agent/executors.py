@@ -134,7 +134,8 @@ class Executors:
         name = effect.job.spec.executor
         reason = self._reasons.get(name, f"this PC runs no {name} tasks")
         if reason:
-            self._report_soon(ContainerFailed(effect.attempt_id, 125, reason, refused=True))
+            at_unix_ms = hardware.now_unix_ms()
+            self._report_soon(ContainerFailed(effect.attempt_id, 125, reason, True, at_unix_ms))
             return
         self._where[attempt_key(effect.attempt_id)] = name
         self._spawn(self._all[name].start(effect))

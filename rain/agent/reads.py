@@ -9,7 +9,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-from rain.agent.control import Json, VerbError
+from rain.agent.control import Json, VerbError, encoded
 from rain.agent.driver import Driver, now_ms
 from rain.mesh.streams import CallError, Streams
 from rain.model import Identity, JobId, NodeId
@@ -21,6 +21,8 @@ READ_WAIT_MS = 10_000
 READ_TRY_MS = 1_500
 READ_PAUSE_MS = 200
 VIEW_VERB = "view"
+VIEW_TASKS_INLINE_MAX = 1_000
+"""Tasks told in one go, some 15 ms; then whatever else waits has its turn."""
 
 
 class Reads:
@@ -50,7 +52,7 @@ class Reads:
             if answer is not None:
                 return answer
             if now_ms() >= deadline_ms:
-                return self._answer(question)
+                return await self._answer(question)
             await asyncio.sleep(READ_PAUSE_MS / 1_000)
 
     async def _try(self, question: Json) -> Json | None:
@@ -59,7 +61,7 @@ class Reads:
         if reign is None:
             return None
         if reign.node_id == self._identity.node_id:
-            return None if self._is_taking_over() else self._answer(question)
+            return None if self._is_taking_over() else await self._answer(question)
         try:
             async with asyncio.timeout(READ_TRY_MS / 1_000):
                 return await self._call(reign.node_id, question)
@@ -78,17 +80,17 @@ class Reads:
         question = json.loads(args)
         reign = self._driver.node.election.reign()
         mine = reign is not None and reign.node_id == self._identity.node_id
-        answer = {"ask_again": True}
+        answer: Json = {"ask_again": True}
         if mine and not self._is_taking_over():
-            answer = self._answer(question)
-        whole = json.dumps(answer).encode()
+            answer = await self._answer(question)
+        whole = (await encoded(answer)).encode()
         for start in range(0, max(1, len(whole)), 64 * 1024):
             yield whole[start : start + 64 * 1024]
 
     def _is_taking_over(self) -> bool:
         return self._driver.node.sched.is_taking_inventory()
 
-    def _answer(self, question: Json) -> Json:
+    async def _answer(self, question: Json) -> Json:
         sched = self._driver.node.sched
         names = self.names()
         if question.get("what") == "jobs":
@@ -98,11 +100,23 @@ class Reads:
         found = self._find(words)
         if isinstance(found, list):
             return {"error": found}
-        with_tasks = bool(question.get("tasks"))
-        job = views.job_view(sched.table, found, names, sched.unsettled(), with_tasks)
+        job = views.job_view(sched.table, found, names, sched.unsettled())
+        if question.get("tasks"):
+            job["task_list"] = await self._task_list(found, int(job["tasks_total"]))
         if not is_over(job):
             job["waiting_for"] = sched.why(found)
         return {"job": job}
+
+    async def _task_list(self, job_id: JobId, tasks: int) -> list[Json]:
+        """In slices, so that heartbeats need not wait for a large job to be told."""
+        sched, names = self._driver.node.sched, self.names()
+        told: list[Json] = []
+        for first in range(0, tasks, VIEW_TASKS_INLINE_MAX):
+            if first:
+                await asyncio.sleep(0)
+            last = min(tasks, first + VIEW_TASKS_INLINE_MAX) - 1
+            told += views.task_list(sched.table, job_id, names, sched.unsettled(), first, last)
+        return told
 
     def names(self) -> dict[NodeId, str]:
         return {

@@ -194,7 +194,7 @@ class Verbs:
         request = self._requests
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._driver.answers[request] = future
-        self._driver.feed(Proposed(request, jobs, cancels))
+        self._driver.feed(Proposed(request, jobs, cancels, now_unix_ms()))
         try:
             async with asyncio.timeout(ANSWER_WAIT_MS / 1_000):
                 answer = await future
@@ -229,7 +229,9 @@ class Verbs:
         nodes = self._alive_facts()
         if not can_ever_be_placed(spec, nodes):
             reasons = why_never(spec, nodes)
-            why = ", ".join(f"{n} PC(s): {reason}" for reason, n in sorted(reasons.items()))
+            why = ", ".join(
+                f"{n} PC(s): {reason.replace('_', ' ')}" for reason, n in sorted(reasons.items())
+            )
             raise VerbError("cannot_place", f"no PC can run this ({why})", "see: rain nodes", 6)
 
     def _position(self, job_id: JobId, index: int) -> int:
@@ -295,6 +297,11 @@ def _spec(wish: Any) -> JobSpec:
         raise VerbError(
             "usage", f"the job does not fit: {error}", "rain submit --help", 2
         ) from None
+    try:
+        msgspec.msgpack.encode(spec)
+    except UnicodeEncodeError:
+        message = "the job has words that are no text (bytes that are not UTF-8)"
+        raise VerbError("usage", message, "rain submit --help", 2) from None
     if not spec.command and spec.executor == "process":
         raise VerbError("usage", "the job has no command", "put it after --", 2)
     return spec

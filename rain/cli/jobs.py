@@ -1,7 +1,5 @@
 """Verbs about jobs that exist: jobs, job, logs, wait, cancel."""
 
-from typing import Any
-
 import click
 
 from rain.cli import render

@@ -38,11 +38,14 @@ partition have two reigns, and "at most one coordinator" is no invariant but wha
 heal. Safety is the worker's: it obeys only the reign it follows. Who is alive is gossip's matter.
 """
 
+from typing import ClassVar
+
 from rain.effects import (
     CoordinatorHeard,
     DeadlinePassed,
     DiskFailed,
     DiskRecovered,
+    EpochSeen,
     Event,
     FactsChanged,
     FollowerHeard,
@@ -55,6 +58,7 @@ from rain.effects import (
     Persisted,
     Received,
     Send,
+    SiblingNotice,
     StopRequested,
     TableChanged,
 )
@@ -84,6 +88,10 @@ __all__ = ["Election", "ElectionConfig"]
 class Election(Roles):
     """The entrance: every event and notice, and what it means in the present role."""
 
+    NOTICES: ClassVar[frozenset[type[SiblingNotice]]] = frozenset(
+        {MemberUp, MemberDown, FactsChanged, TableChanged, EpochSeen}
+    )
+
     def handle(self, event: Event | Notice, now_ms: int) -> list[Output]:
         """The only way to change this core."""
         match event:
@@ -98,6 +106,8 @@ class Election(Roles):
             case TableChanged(digest=digest):
                 self._digest = digest
                 return []
+            case EpochSeen(epoch=epoch):
+                return self._outnumber(epoch, now_ms)
             case Lagged(lag_ms=lag_ms):
                 return self._on_lagged(lag_ms, now_ms)
             case DiskFailed() | DiskRecovered():

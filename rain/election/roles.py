@@ -98,18 +98,22 @@ class Roles:
 
     def next_deadline_ms(self) -> int | None:
         """When this core next wants DeadlinePassed."""
-        deadlines = [self._view.next_deadline_ms()]
+        soonest_ms = self._view.next_deadline_ms()
+        own_ms: tuple[int | None, ...]
         if self._reign is not None:
-            deadlines.append(self._reign.next_beat_ms)
+            own_ms = (self._reign.next_beat_ms,)
         elif self._parting is not None:
-            deadlines.append(self._parting.next_deadline_ms())
+            own_ms = (self._parting.next_deadline_ms(),)
         elif self._campaign is not None:
-            deadlines.append(self._campaign.next_deadline_ms())
+            own_ms = (self._campaign.next_deadline_ms(),)
         else:
-            deadlines += [self._ask_at_ms(), self._stand_at_ms()]
+            own_ms = (self._ask_at_ms(), self._stand_at_ms())
         if self._hearing is not None and self._followed is not None:
-            deadlines.append(self._hearing.silent_at_ms())
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+            own_ms += (self._hearing.silent_at_ms(),)
+        for at_ms in own_ms:
+            if at_ms is not None and (soonest_ms is None or at_ms < soonest_ms):
+                soonest_ms = at_ms
+        return soonest_ms
 
     def _ask_at_ms(self) -> int | None:
         hearing = self._hearing
@@ -297,6 +301,14 @@ class Roles:
         token = self._token()
         reign.start_raise(epoch, token, now_ms, contest=contest)
         return [Persist(puts=(self._epochs.record(epoch),), token=token)]
+
+    def _outnumber(self, epoch: Epoch, now_ms: int) -> list[Output]:
+        """The job table remembers a later reign, whose decisions would stand for ever otherwise."""
+        if not self._epochs.see(epoch):
+            return self._drop("epoch_out_of_range")
+        if self._reign is None or epoch < self._reign.epoch:
+            return []
+        return self._raise(self._reign, now_ms, contest=False)
 
     def _raised(self, reign: Reign, now_ms: int) -> list[Output]:
         reign.finish_raise(now_ms)

@@ -35,6 +35,12 @@ class View:
         self._ranks: dict[NodeId, int] = {node_id: rank}
         self._alive: dict[NodeId, bool] = {node_id: True}
         self._left: dict[NodeId, None] = {}
+        # Asked for at every heartbeat, other ones only when a member comes, goes or is renamed
+        # in rank: see _changed.
+        self._present: tuple[NodeId, ...] | None = None
+        self._others: tuple[NodeId, ...] | None = None
+        self._before_mine: tuple[NodeId, ...] | None = None
+        self._staying: tuple[NodeId, ...] | None = None
         self.members: tuple[NodeId, ...] = (node_id,)
         self._is_recovered = False
         for record in recovered:
@@ -54,7 +60,9 @@ class View:
 
     def present(self) -> tuple[NodeId, ...]:
         """Alive by gossip, this node included, sorted."""
-        return tuple(sorted(node for node, alive in self._alive.items() if alive))
+        if self._present is None:
+            self._present = tuple(sorted(node for node, alive in self._alive.items() if alive))
+        return self._present
 
     def electorate(self) -> tuple[NodeId, ...]:
         """The view and whoever is here beyond it; not who left. Sorted."""
@@ -67,7 +75,9 @@ class View:
     def others(self, *, dead: bool) -> tuple[NodeId, ...]:
         """Members that are here, or (`dead`) that were and have not said goodbye."""
         if not dead:
-            return tuple(node for node in self.present() if node != self._node_id)
+            if self._others is None:
+                self._others = tuple(node for node in self.present() if node != self._node_id)
+            return self._others
         known = {*self._alive, *self.members}
         return tuple(
             sorted(n for n in known if not self._alive.get(n, False) and n not in self._left)
@@ -82,8 +92,10 @@ class View:
 
     def position_without(self, silent: NodeId | None) -> int:
         """This node's place by rank among those here, the silent coordinator left out."""
-        mine = self.rank_of(self._node_id)
-        return sum(1 for node in self.present() if node != silent and self.rank_of(node) < mine)
+        if self._before_mine is None:
+            mine = self.rank_of(self._node_id)
+            self._before_mine = tuple(n for n in self.present() if self.rank_of(n) < mine)
+        return len(self._before_mine) - (silent in self._before_mine)
 
     # --- what gossip tells ---
 
@@ -94,6 +106,7 @@ class View:
         self._left.pop(node_id, None)
         self._alive[node_id] = True
         self._ranks[node_id] = rank
+        self._changed()
         self._note(now_ms)
         return True
 
@@ -108,11 +121,17 @@ class View:
                 del self._left[next(iter(self._left))]
         elif node_id in self._alive:
             self._alive[node_id] = False
+        self._changed()
         self._note(now_ms)
 
     def set_rank(self, node_id: NodeId, rank: int) -> None:
         if node_id in self._alive:
             self._ranks[node_id] = rank
+            self._changed()
+
+    def _changed(self) -> None:
+        """Forget what was read off the members."""
+        self._present = self._others = self._before_mine = self._staying = None
 
     def _make_room(self) -> bool:
         if len(self._alive) < HEARD_MAX:
@@ -173,6 +192,7 @@ class View:
             return None
         self.members = self._writing[1]
         self.hash = _hash(self.members)
+        self._changed()
         self._writing = None
         self._is_told = True
         self.changed_ms = now_ms
@@ -186,7 +206,9 @@ class View:
             self._writing = None
 
     def _without_left(self) -> tuple[NodeId, ...]:
-        return tuple(node for node in self.members if node not in self._left)
+        if self._staying is None:
+            self._staying = tuple(node for node in self.members if node not in self._left)
+        return self._staying
 
     # --- bits ---
 
@@ -212,6 +234,11 @@ class View:
         assert self._node_id in self.members, "V1: a view without its owner"
         assert list(self.members) == sorted(set(self.members)), "V1: a view out of order"
         assert len(self._alive) <= HEARD_MAX, "V2: too many members known"
+        kept = self.present(), self.others(dead=False), self._without_left()
+        before = self.position_without(None)
+        self._changed()
+        assert kept == (self.present(), self.others(dead=False), self._without_left()), "V3: stale"
+        assert before == self.position_without(None), "V3: a stale place by rank"
 
 
 def _hash(members: tuple[NodeId, ...]) -> bytes:

@@ -7,17 +7,21 @@ whoever takes an attempt out of it reports the end, so that no end is told twice
 
 An engine may go away and come back at any time. Then the event stream breaks, and after it is
 open again the containers are compared with `_live`: what ended meanwhile is told, and stops and
-removals that could not be carried out are carried out. Containers outlive this process.
+removals that could not be carried out are carried out. What failed then, or while this PC was
+switched off, is told as lost: the engine takes its containers along. Containers outlive this
+process.
 """
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+
+from msgspec.structs import replace
 
 from rain.effects import (
     ContainerExited,
@@ -29,8 +33,9 @@ from rain.effects import (
 )
 from rain.exec import dialect
 from rain.exec.engine import Engine, EngineGone, NotStarted, Watch
+from rain.exec.hardware import boot_unix_ms, now_unix_ms
 from rain.exec.labels import ATTEMPT, ATTEMPT_ID, ExecLabels, decode_attempt_id, is_key
-from rain.exec.logs import Chunk, FrameSplitter, Hose, KeptLogs, LogsUnavailable
+from rain.exec.logs import Hose, KeptLogs, LogSource, LogsUnavailable
 from rain.model import AttemptId
 from rain.sched.identity import attempt_key
 
@@ -56,6 +61,8 @@ class _Live:
     has_died: bool = False
     """Its end was heard of while it was still starting."""
     out_of_memory: bool = False
+    is_cut: bool = False
+    """The engine went away while it ran, and it has not been seen to run since."""
     started_unix_ms: int = 0
     stop_grace_ms: int | None = None
     """It is to be stopped; None: nobody asked."""
@@ -88,7 +95,7 @@ class ContainerExecutor:
         self._calls = ThreadPoolExecutor(CALLS_MAX, "engine-call")
         self._pullers = ThreadPoolExecutor(PULLS_MAX, "engine-pull")
         self._readers = ThreadPoolExecutor(LOG_READERS_MAX, "engine-logs")
-        self._sources: list[_LogSource] = []
+        self._sources: list[LogSource] = []
         self._watch: Watch | None = None
 
     async def open(self) -> str:
@@ -104,7 +111,7 @@ class ContainerExecutor:
         loop = asyncio.get_running_loop()
         self._watch = self._engine.watch(
             _on_loop(loop, self._on_back),
-            _on_loop(loop, self._on_gone),
+            _on_loop(loop, self._on_cut),
             _on_loop(loop, self._on_event),
         )
         self._watch.start()
@@ -142,7 +149,7 @@ class ContainerExecutor:
                     # Made by an agent that died before it could start it: nobody waits for it.
                     self._spawn(self.remove(key))
                 continue
-            found.append(container)
+            found.append(self._with_circumstances(key, container))
             attempt_id = decode_attempt_id(one["Config"]["Labels"].get(ATTEMPT_ID, ""))
             if container.exit_code is None and attempt_id is not None:
                 self._adopt(key, attempt_id, container)
@@ -156,6 +163,20 @@ class ContainerExecutor:
         live = _Live(attempt_id, started_unix_ms=container.started_unix_ms)
         live.ready.set()
         self._live[key] = live
+
+    def _with_circumstances(self, key: str, found: ContainerFound) -> ContainerFound:
+        """What the engine does not say: for how long it runs, or what it was that ended it."""
+        if found.exit_code is None:
+            running_ms = max(0, now_unix_ms() - found.started_unix_ms)
+            return replace(found, running_ms=running_ms)
+        live = self._live.get(key)
+        out_of_memory = found.out_of_memory or (
+            live is not None and live.out_of_memory and found.exit_code == dialect.EXIT_KILLED
+        )
+        is_cut = live is not None and live.is_cut
+        is_older_than_boot = found.started_unix_ms < boot_unix_ms() <= found.ended_unix_ms
+        is_lost = (is_cut or is_older_than_boot) and found.exit_code != 0 and not out_of_memory
+        return replace(found, out_of_memory=out_of_memory, is_lost=is_lost)
 
     # --- Start --------------------------------------------------------------------------------
 
@@ -233,7 +254,9 @@ class ContainerExecutor:
 
     def _fail(self, attempt_id: AttemptId, failure: NotStarted) -> None:
         self._report(
-            ContainerFailed(attempt_id, failure.exit_code, failure.reason, failure.refused)
+            ContainerFailed(
+                attempt_id, failure.exit_code, failure.reason, failure.refused, now_unix_ms()
+            )
         )
 
     # --- Stop and remove ----------------------------------------------------------------------
@@ -295,7 +318,7 @@ class ContainerExecutor:
             raise LogsUnavailable(f"{LOG_READERS_MAX} logs are being read here already")
         loop = asyncio.get_running_loop()
         hose = Hose(loop)
-        source = _LogSource(self._engine, self._kept, attempt_key, follow)
+        source = LogSource(self._engine, self._kept, attempt_key, follow)
         self._sources.append(source)
         reading = loop.run_in_executor(self._readers, hose.pour, source.batches())
         try:
@@ -319,6 +342,12 @@ class ContainerExecutor:
             live.has_died = True
         else:
             self._spawn(self._settle(key))
+
+    def _on_cut(self, reason: str) -> None:
+        """The stream of events broke, and the engine is gone: what ends now, it may have ended."""
+        for live in self._live.values():
+            live.is_cut = not live.is_starting
+        self._on_gone(reason)
 
     def _on_gone(self, reason: str) -> None:
         if self._state != reason:
@@ -345,7 +374,9 @@ class ContainerExecutor:
                 continue
             if key not in running:
                 self._spawn(self._settle(key))
-            elif live.stop_grace_ms is not None:
+                continue
+            live.is_cut = False
+            if live.stop_grace_ms is not None:
                 self._spawn(self.stop(key, live.stop_grace_ms))
 
     async def _settle(self, key: str) -> None:
@@ -371,13 +402,11 @@ class ContainerExecutor:
             await asyncio.sleep(SETTLE_PAUSE_S)
 
     def _end(self, key: str, found: ContainerFound) -> None:
+        found = self._with_circumstances(key, found)
         live = self._live.pop(key, None)
         if live is None:
             return
         assert found.exit_code is not None, "only what has ended is told as ended"
-        out_of_memory = found.out_of_memory or (
-            live.out_of_memory and found.exit_code == dialect.EXIT_KILLED
-        )
         live.ended.set()
         self._report(
             ContainerExited(
@@ -385,7 +414,8 @@ class ContainerExecutor:
                 found.exit_code,
                 found.started_unix_ms,
                 found.ended_unix_ms,
-                out_of_memory,
+                found.out_of_memory,
+                found.is_lost,
             )
         )
 
@@ -399,40 +429,6 @@ class ContainerExecutor:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-class _LogSource:
-    """A log for the reading thread: kept, or from the engine; can be cut while it is read."""
-
-    def __init__(self, engine: Engine, kept: KeptLogs, key: str, follow: bool) -> None:
-        self._engine = engine
-        self._kept = kept
-        self._key = key
-        self._follow = follow
-        self._cut: Callable[[], None] = _nothing
-        self._is_closed = False
-
-    def batches(self) -> Iterator[list[Chunk]]:
-        if self._kept.has(self._key):
-            yield from self._kept.chunks(self._key)
-            return
-        splitter = FrameSplitter()
-        name = dialect.container_name(self._key)
-        try:
-            for received in self._engine.logs(name, self._follow, self._on_open):
-                yield splitter.feed(received)
-        except EngineGone as error:
-            raise LogsUnavailable(str(error)) from error
-
-    def close(self) -> None:
-        """Wakes the reading thread, wherever it waits."""
-        self._is_closed = True
-        self._cut()
-
-    def _on_open(self, cut: Callable[[], None]) -> None:
-        self._cut = cut
-        if self._is_closed:
-            cut()
 
 
 def _runs(inspected: dict[str, Any]) -> bool:
@@ -462,10 +458,6 @@ def _on_loop(loop: asyncio.AbstractEventLoop, what: Callable[..., None]) -> Call
             loop.call_soon_threadsafe(what, *arguments)
 
     return tell
-
-
-def _nothing() -> None:
-    """Nothing to cut yet."""
 
 
 def _ignore(cut: Callable[[], None]) -> None:

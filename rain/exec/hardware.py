@@ -2,6 +2,7 @@
 
 import platform
 import threading
+import time
 from contextlib import suppress
 
 import psutil
@@ -29,6 +30,18 @@ def measure() -> Facts:
 def gpu_reason() -> str:
     """Why no GPU is offered; empty where there is one."""
     return _gpus()[1]
+
+
+def now_unix_ms() -> int:
+    """The wall clock."""
+    return time.time_ns() // 1_000_000
+
+
+def boot_unix_ms() -> int:
+    """When this PC was switched on, by the wall clock; 0 where nobody knows."""
+    with suppress(psutil.Error, OSError):
+        return int(psutil.boot_time() * 1_000)
+    return 0
 
 
 def _cpus_milli() -> int:

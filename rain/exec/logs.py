@@ -8,9 +8,12 @@ import asyncio
 import os
 import struct
 import threading
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+
+from rain.exec import dialect
+from rain.exec.engine import Engine, EngineGone
 
 FRAME_BYTES_MAX = 1 << 24
 """A longer frame is no frame: the stream is broken."""
@@ -173,3 +176,41 @@ class Hose:
         # The loop may be closed while the thread still reads: then nobody waits either.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._queue.put_nowait, batch)
+
+
+class LogSource:
+    """A log for the reading thread: kept, or from the engine; can be cut while it is read."""
+
+    def __init__(self, engine: Engine, kept: KeptLogs, key: str, follow: bool) -> None:
+        self._engine = engine
+        self._kept = kept
+        self._key = key
+        self._follow = follow
+        self._cut: Callable[[], None] = _nothing
+        self._is_closed = False
+
+    def batches(self) -> Iterator[list[Chunk]]:
+        if self._kept.has(self._key):
+            yield from self._kept.chunks(self._key)
+            return
+        splitter = FrameSplitter()
+        name = dialect.container_name(self._key)
+        try:
+            for received in self._engine.logs(name, self._follow, self._on_open):
+                yield splitter.feed(received)
+        except EngineGone as error:
+            raise LogsUnavailable(str(error)) from error
+
+    def close(self) -> None:
+        """Wakes the reading thread, wherever it waits."""
+        self._is_closed = True
+        self._cut()
+
+    def _on_open(self, cut: Callable[[], None]) -> None:
+        self._cut = cut
+        if self._is_closed:
+            cut()
+
+
+def _nothing() -> None:
+    """Nothing to cut yet."""

@@ -30,6 +30,7 @@ from rain.effects import (
     StartContainer,
 )
 from rain.exec.dialect import EXIT_KILLED, EXIT_RAIN_FAILED, clipped
+from rain.exec.hardware import now_unix_ms
 from rain.exec.labels import (
     ExecLabels,
     decode_attempt_id,
@@ -134,7 +135,9 @@ class ProcessExecutor:
             if not pid:
                 found.append(self._found(key))
                 continue
-            found.append(ContainerFound(key, self._started_unix_ms(key)))
+            started_unix_ms = self._started_unix_ms(key)
+            running_ms = max(0, now_unix_ms() - started_unix_ms)
+            found.append(ContainerFound(key, started_unix_ms, running_ms=running_ms))
             if key not in self._live:
                 self._watch(key, _Live(attempt_id, pid, False, _now_s()))
         return tuple(found)
@@ -218,7 +221,11 @@ class ProcessExecutor:
         )
 
     def _fail(self, order: StartContainer, reason: str, refused: bool = False) -> None:
-        self._report(ContainerFailed(order.attempt_id, EXIT_RAIN_FAILED, clipped(reason), refused))
+        self._report(
+            ContainerFailed(
+                order.attempt_id, EXIT_RAIN_FAILED, clipped(reason), refused, now_unix_ms()
+            )
+        )
 
     # --- Stop, remove, logs -------------------------------------------------------------------
 
@@ -316,6 +323,7 @@ class ProcessExecutor:
             started_unix_ms=started_unix_ms,
             exit_code=unwritten if code is None else code,
             ended_unix_ms=ended_unix_ms,
+            is_lost=code is None and self._born(key)[0] not in ("", _boot_id()),
         )
 
     def _exit_code(self, key: str) -> int | None:
@@ -327,12 +335,17 @@ class ProcessExecutor:
 
     def _running_pid(self, key: str) -> int:
         """The pid, if the process that was born under it still runs; else 0."""
-        boot, _, stat = _read(self._tasks_folder / key / "birth").partition(" ")
+        boot, stat = self._born(key)
         born = _birth(stat)
-        if born is None or boot != _read(Path("/proc/sys/kernel/random/boot_id")).strip():
+        if born is None or boot != _boot_id():
             return 0
         now = _birth(_read(Path(f"/proc/{born[0]}/stat")))
         return born[0] if now == born else 0
+
+    def _born(self, key: str) -> tuple[str, str]:
+        """The boot in which it began, and the process that it was; empty where nobody wrote."""
+        boot, _, stat = _read(self._tasks_folder / key / "birth").partition(" ")
+        return boot, stat
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -379,6 +392,10 @@ def _birth(stat: str) -> tuple[int, str] | None:
     if not pid.isdecimal() or len(fields) < 20 or fields[0] in ("Z", "X"):
         return None
     return int(pid), fields[19]
+
+
+def _boot_id() -> str:
+    return _read(Path("/proc/sys/kernel/random/boot_id")).strip()
 
 
 def _reaped(pid: int) -> int:

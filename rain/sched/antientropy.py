@@ -12,7 +12,8 @@ Roles and messages. Two ways, both over streams, both under the epoch that is fo
 
 Bounds. With one follower one exchange is in flight, the next begins `exchange_interval_ms` later
 at the earliest, or so much later that no more than EXCHANGE_BYTES_PER_MS flow on average; at most
-FRAMES_MAX frames are sent at a time (what differs still will differ the next time).
+FRAMES_MAX frames are sent at a time (what differs still will differ the next time). A job that is
+larger than that goes on, the next time, where it was cut.
 
 What it does not do: count copies. Knowledge that arrives this way is acknowledged to nobody.
 """
@@ -23,12 +24,16 @@ from itertools import islice
 
 from rain.effects import Output, Post
 from rain.model import Epoch, JobId, NodeId, Value
-from rain.sched.ledger import FRAME_BYTES_MAX, Ledger, frames, gathered, patch_bytes
+from rain.sched.ledger import Ledger, frames, gathered, patch_bytes
 from rain.sched.messages import DIGESTS_MAX, Digests, JobPatch, Patch
 from rain.sched.pool import Pool
 
 FRAMES_MAX = 16
 """Of patches, in answer to one message."""
+FRAMES_TASKS_MAX = 20_000
+"""Of one job, in answer to one message."""
+RESUMES_MAX = 1_000
+"""Jobs that were cut, each for one peer, remembered; a forgotten one begins anew."""
 SPREAD_MAX = 20_000
 """Patches gathered for spreading; beyond it they are dropped and exchanges make up for it."""
 EXCHANGE_BYTES_PER_MS = 1_000
@@ -63,6 +68,8 @@ class AntiEntropy:
         self._followers: dict[NodeId, _Follower] = {}
         self._news: list[JobPatch] = []
         self._spread_ms: int | None = None
+        self._resumes: dict[tuple[NodeId, JobId], int] = {}
+        """Where to go on, in jobs too large for one answer: the first task not sent."""
 
     # --- The coordinator's side ------------------------------------------------------------------
 
@@ -158,7 +165,7 @@ class AntiEntropy:
         mine = self._digests_between(message.first, message.last)
         told = [job_id for job_id, digest in mine.items() if theirs.get(job_id) != digest]
         wants = tuple(job_id for job_id, digest in theirs.items() if mine.get(job_id) != digest)
-        return [Post(sender, patch) for patch in self._patches(message.epoch, told, wants)]
+        return [Post(sender, patch) for patch in self._patches(sender, message.epoch, told, wants)]
 
     def on_news(self, sender: NodeId, message: Patch) -> list[Output]:
         """The coordinator's knowledge and wishes."""
@@ -194,17 +201,34 @@ class AntiEntropy:
         known = [job_id for job_id in message.wants if self._ledger.is_known(job_id)]
         if not known:
             return [], 0
-        patches = self._patches(message.epoch, known, ())
+        patches = self._patches(node_id, message.epoch, known, ())
         sent_bytes = sum(patch_bytes(part) for patch in patches for part in patch.patches)
         return [Post(node_id, patch) for patch in patches], sent_bytes
 
-    def _patches(self, epoch: Epoch, job_ids: list[JobId], wants: tuple[JobId, ...]) -> list[Patch]:
-        """Frames with all that is known of these jobs; the wishes go with the first."""
-        batches: list[tuple[JobPatch, ...]] = []
-        for job_id in job_ids:
-            if len(batches) >= FRAMES_MAX:
-                break
-            batches += self._ledger.table.patches_for([job_id], FRAME_BYTES_MAX)
-        joined = list(islice(frames(patch for batch in batches for patch in batch), FRAMES_MAX))
+    def _patches(
+        self, to: NodeId, epoch: Epoch, job_ids: list[JobId], wants: tuple[JobId, ...]
+    ) -> list[Patch]:
+        """Frames with what is known of these jobs; the wishes go with the first."""
+        begun: dict[JobId, int] = {}
+        known = (self._from_where_it_was_cut(to, job_id, begun) for job_id in job_ids)
+        joined = list(islice(frames(known), FRAMES_MAX))
+        for patch in (patch for frame in joined for patch in frame):
+            if patch.tasks:
+                begun[patch.job_id] = patch.tasks[-1].last + 1
+        for job_id, following in begun.items():
+            if following and self._ledger.table.patch(job_id, following, 1).tasks:
+                self._resume(to, job_id, following)
         first = joined[0] if joined else ()
         return [Patch(epoch, first, wants), *(Patch(epoch, frame) for frame in joined[1:])]
+
+    def _from_where_it_was_cut(
+        self, to: NodeId, job_id: JobId, begun: dict[JobId, int]
+    ) -> JobPatch:
+        """What to send of this job: its head, and its tasks from where the last answer ended."""
+        begun[job_id] = self._resumes.pop((to, job_id), 0)
+        return self._ledger.table.patch(job_id, begun[job_id], FRAMES_TASKS_MAX)
+
+    def _resume(self, to: NodeId, job_id: JobId, task: int) -> None:
+        self._resumes[(to, job_id)] = task
+        while len(self._resumes) > RESUMES_MAX:
+            del self._resumes[next(iter(self._resumes))]

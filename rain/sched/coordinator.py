@@ -27,6 +27,7 @@ from collections.abc import Iterable
 from rain.effects import (
     BrakeChanged,
     Effect,
+    EpochSeen,
     FactsChanged,
     FollowerHeard,
     MemberDown,
@@ -49,7 +50,6 @@ from rain.sched.messages import (
     Propose,
     Replicated,
     Report,
-    TaskPatch,
 )
 from rain.sched.orders import Orders, OrdersConfig, Reign
 from rain.sched.placement import Offer, Pick, Wish, place, why
@@ -119,8 +119,8 @@ class Coordinator:
     def is_taking_inventory(self) -> bool:
         return self._inventories.is_taking()
 
-    def unsettled(self) -> set[tuple[JobId, int]]:
-        """Tasks whose newest outcome is not yet on enough disks."""
+    def unsettled(self) -> set[AttemptId]:
+        """Attempts whose outcome is not yet on enough disks."""
         return self._replication.unsettled()
 
     def why(self, job: Job, now_ms: int) -> dict[str, int]:
@@ -154,13 +154,14 @@ class Coordinator:
         self._antientropy.reign(epoch)
         self._inventories.renumber(epoch)
         self._is_dirty = True
-        return self._replication.renumber(epoch, now_ms)
+        outputs = self._replication.renumber(epoch, now_ms)
+        for job_id, task in self._reign.take_blocked():
+            outputs += self._doubt(job_id, task, now_ms)
+        return outputs
 
     def end(self) -> None:
         """Another one reigns, or nobody."""
-        self._reign.epoch = None
-        self._reign.epochs.clear()
-        self._reign.beat = 0
+        self._reign.end()
         self._antientropy.reign(None)
         self._replication.end()
         self._inventories.end()
@@ -185,7 +186,7 @@ class Coordinator:
         if self._replication.is_waiting(receipt):
             return []
         # A submitter has no say over cells: only jobs and cancels are taken from it.
-        patches = tuple(JobPatch(p.job_id, p.job, p.cancelled_through) for p in message.patches)
+        patches = tuple(patch.head() for patch in message.patches)
         news = self._ledger.merge(patches)
         if not all(self._ledger.is_known(patch.job_id) for patch in patches):
             error = "the pool takes no more jobs"
@@ -269,7 +270,11 @@ class Coordinator:
             if patch.cancelled_through and self._table.cancelled(patch.job_id):
                 outputs += self.judgement.cancel(patch.job_id, now_ms)
             for part in patch.tasks:
-                outputs += self._doubt(patch.job_id, part, now_ms)
+                if part.ends and not self._inventories.is_taking():
+                    outputs += self.judgement.conclude(patch.job_id, part.first, now_ms)
+                if part.cell.epoch is not None and part.cell.epoch not in self._reign.epochs:
+                    for task in range(part.first, part.last + 1):
+                        outputs += self._doubt(patch.job_id, task, now_ms)
             self._antientropy.gather((patch,), now_ms)
         return outputs
 
@@ -289,12 +294,20 @@ class Coordinator:
         if is_closed or now_ms >= self._swept_ms + self._config.sweep_interval_ms:
             outputs += self._sweep(now_ms)
         outputs += self._antientropy.on_deadline(now_ms)
-        return outputs + self._maybe_place(now_ms)
+        outputs += self._maybe_place(now_ms)
+        later = self._reign.take_later()
+        return outputs if later is None else [*outputs, EpochSeen(later)]
 
     def next_deadline_ms(self) -> int | None:
         if not self.is_reigning():
             return None
-        deadlines = [
+        soonest_ms: int | None = None
+        if self._board.nodes():
+            soonest_ms = self._swept_ms + self._config.sweep_interval_ms
+        if self._is_dirty and not self._inventories.is_taking():
+            placing_ms = self._placed_ms + self._config.place_interval_ms
+            soonest_ms = placing_ms if soonest_ms is None else min(soonest_ms, placing_ms)
+        for at_ms in (
             self._inventories.next_deadline_ms(),
             self._orders.next_deadline_ms(),
             self._replication.next_deadline_ms(),
@@ -302,12 +315,10 @@ class Coordinator:
             self._pool.grace_until_ms(),
             self._board.next_release_ms(),
             self._refusals.next_release_ms(),
-        ]
-        if self._board.nodes():
-            deadlines.append(self._swept_ms + self._config.sweep_interval_ms)
-        if self._is_dirty and not self._inventories.is_taking():
-            deadlines.append(self._placed_ms + self._config.place_interval_ms)
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        ):
+            if at_ms is not None and (soonest_ms is None or at_ms < soonest_ms):
+                soonest_ms = at_ms
+        return soonest_ms
 
     def check(self) -> None:
         self._replication.check()
@@ -327,20 +338,16 @@ class Coordinator:
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
         return []
 
-    def _doubt(self, job_id: JobId, part: TaskPatch, now_ms: int) -> list[Output]:
+    def _doubt(self, job_id: JobId, task: int, now_ms: int) -> list[Output]:
         """Another reign has decided: ask that node what it runs, look again at what runs here."""
-        cell = part.cell
-        if cell.epoch is None or cell.epoch in self._reign.epochs or self._inventories.is_taking():
+        if self._inventories.is_taking():
             return []
+        cell = self._table.cell(job_id, task)
         if is_active(cell) and cell.attempt_id is not None:
             self._inventories.forget(cell.attempt_id.node_id)
         if self._table.job(job_id) is None:
             return []
-        return [
-            output
-            for task in range(part.first, part.last + 1)
-            for output in self.judgement.review(job_id, task, now_ms)
-        ]
+        return self.judgement.review(job_id, task, now_ms)
 
     def _note_capacities(self) -> None:
         for node_id, peer in self._pool.peers.items():
@@ -395,6 +402,7 @@ class Coordinator:
                 cell = self._table.cell(pick.job_id, task)
                 if not decisions.may_decide(cell, epoch):
                     self._drop("decided_by_a_later_reign")
+                    self._reign.block(pick.job_id, task, cell)
                     until_ms = now_ms + self._config.blocked_ms
                     self._board.hold_back(pick.job_id, task, until_ms)
                     continue

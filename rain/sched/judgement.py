@@ -97,6 +97,20 @@ class Judgement:
         """Another reign's decision on this task became known."""
         return self._resolve(job_id, task, now_ms)
 
+    def conclude(self, job_id: JobId, task: int, now_ms: int) -> list[Output]:
+        """Another reign has seen an attempt to its end that this one still waits for."""
+        cell = self._table.cell(job_id, task)
+        attempt_id = cell.attempt_id
+        if attempt_id is None or not is_active(cell) or self._table.job(job_id) is None:
+            return []
+        known = self._table.ends(job_id, task).get(attempt_id)
+        is_live = attempt_id in self._live.get((job_id, task), {})
+        if known is None or is_live or self._orders.is_stopping(attempt_id):
+            return []
+        if known.state is EndState.LOST and not self._orders.is_assigned(attempt_id):
+            return []  # A conclusion: its node will say.
+        return self._lose(attempt_id, known.reason, now_ms)
+
     def on_reports(
         self, sender: NodeId, reports: Iterable[AttemptReport], now_ms: int
     ) -> list[Output]:
@@ -156,6 +170,11 @@ class Judgement:
     def _drop(self, reason: str) -> None:
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
 
+    def _block(self, job_id: JobId, task: int, cell: Cell) -> list[Output]:
+        self._drop("decided_by_a_later_reign")
+        self._reign.block(job_id, task, cell)
+        return []
+
     def _on_live(self, report: AttemptReport, now_ms: int) -> list[Output]:
         attempt_id = report.attempt_id
         job_id, task = attempt_id.job_id, attempt_id.task
@@ -177,16 +196,21 @@ class Judgement:
         """An outcome: decide what follows, make it safe, then let the worker forget it."""
         job_id, task, epoch = job.job_id, attempt_id.task, self._reign.current()
         receipt = Receipt(attempt_id.node_id, attempt_id=attempt_id)
-        if self._replication.is_waiting(receipt) or self._replication.is_full():
-            return []
         cell = self._table.cell(job_id, task)
         is_over = cell.success or cell.final
-        if not is_over and not decisions.may_decide(cell, epoch):
-            self._drop("decided_by_a_later_reign")
+        # Its end may be known and yet its cell name it: another reign's decision came later.
+        is_named = is_active(cell) and cell.attempt_id == attempt_id
+        is_waiting = self._replication.is_waiting(receipt)
+        if (is_waiting and not is_named) or (self._replication.is_full() and not is_waiting):
             return []
+        if not is_over and not decisions.may_decide(cell, epoch):
+            return self._block(job_id, task, cell)
         self._let_go(attempt_id)
         known = self._table.ends(job_id, task).get(attempt_id)
-        if known is None or known.state is EndState.LOST:
+        is_news = end != known
+        if known is not None and known.state is not EndState.LOST:
+            end = known
+        if known is None or known.state is EndState.LOST or is_named:
             after = (
                 None if is_over else decisions.after_end(self._table, job, attempt_id, end, epoch)
             )
@@ -196,7 +220,9 @@ class Judgement:
         outputs = self._resolve(job_id, task, now_ms)
         near = (attempt_id.node_id, job.submitter_id)
         patch = self._task_patch(job_id, task)
-        return self._replication.commit((patch,), receipt, now_ms, *near) + outputs
+        if is_waiting:
+            return [*self._ledger.persist((patch,)), *outputs]
+        return self._replication.commit((patch,), receipt, now_ms, *near, is_news=is_news) + outputs
 
     def _note(self, cell: Cell, after: Cell | None, entry: AttemptEnd) -> None:
         job_id, task = entry.attempt_id.job_id, entry.attempt_id.task
@@ -219,15 +245,16 @@ class Judgement:
         job_id, task, epoch = attempt_id.job_id, attempt_id.task, self._reign.current()
         cell = self._table.cell(job_id, task)
         if cell.attempt_id != attempt_id or not decisions.may_decide(cell, epoch):
-            self._drop("decided_by_a_later_reign")
-            return []
+            return self._block(job_id, task, cell)
         self._let_go(attempt_id)
-        if self._table.cancelled(job_id):
-            after = decisions.finished(cell, epoch, attempt_id, success=False)
-        else:
-            after = decisions.waiting(cell, epoch)
-        entry = AttemptEnd(attempt_id, End(EndState.LOST, reason=reason))
-        news = self._ledger.decide(after, job_id, task, entry)
+        job = self._table.job(job_id)
+        assert job is not None, "only attempts of known jobs are on the board"
+        # Perhaps its end is known already, from another reign: then that is what it came to.
+        known = self._table.ends(job_id, task).get(attempt_id)
+        end = known if known is not None else End(EndState.LOST, reason=reason)
+        after = decisions.after_end(self._table, job, attempt_id, end, epoch)
+        assert after is not None, "the end of what the cell names calls for a decision"
+        news = self._ledger.decide(after, job_id, task, AttemptEnd(attempt_id, end))
         return [*self._ledger.persist(news), *self._resolve(job_id, task, now_ms)]
 
     def _forget_live(self, node_id: NodeId, kept: Mapping[AttemptId, None]) -> None:
@@ -275,8 +302,7 @@ class Judgement:
         if self._table.is_task_over(job_id, task):
             return [*self._orders.stop(sorted(live), "its task is over", now_ms)]
         if not decisions.may_decide(cell, epoch):
-            self._drop("decided_by_a_later_reign")
-            return []
+            return self._block(job_id, task, cell)
         current = cell.attempt_id if is_active(cell) else None
         if current is not None and current not in live:
             if not self._orders.is_assigned(current):

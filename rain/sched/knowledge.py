@@ -5,6 +5,7 @@ It only grows (orders: cells.py). Tasks nobody has decided on are implicit, so a
 a digest of the content and the state of each task.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from itertools import compress
@@ -26,7 +27,7 @@ _IS_OPEN = bytes(code < TaskState.SUCCEEDED for code in range(256))
 _encode = Encoder().encode
 
 
-def element(kind: str, job_id: JobId, content: int | Value | tuple[int, Cell] = 0) -> int:
+def element(kind: str, job_id: JobId, content: int | Value | tuple[int, int | Cell] = 0) -> int:
     """The digest of one piece of knowledge; a job's digest is the XOR over all it consists of."""
     packed = _encode((kind, job_id, content))
     return int.from_bytes(blake2b(packed, digest_size=DIGEST_BYTES).digest(), "big")
@@ -61,6 +62,7 @@ class JobKnowledge:
         "_generations",
         "_states",
         "cancelled_through",
+        "cancelled_unix_ms",
         "cells",
         "counts",
         "digest",
@@ -72,6 +74,7 @@ class JobKnowledge:
         self.job_id = job_id
         self.job: Job | None = None
         self.cancelled_through = 0
+        self.cancelled_unix_ms = 0
         self.cells: dict[int, Cell] = {}
         self.digest = 0
         self.counts = [0] * len(TaskState)
@@ -151,14 +154,19 @@ class JobKnowledge:
         self._derive_states(job)
         return forgotten
 
-    def learn_cancel(self, through: int) -> bool:
-        if through <= self.cancelled_through:
+    def cancel(self) -> tuple[int, int]:
+        """Through which generation, and when that was said: the larger pair stands."""
+        return self.cancelled_through, self.cancelled_unix_ms
+
+    def learn_cancel(self, through: int, unix_ms: int = 0) -> bool:
+        before, cancel = self.cancel(), (through, unix_ms)
+        if not through or cancel <= before:
             return False
-        if self.cancelled_through:
-            self.digest ^= element("cancel", self.job_id, self.cancelled_through)
-        self.cancelled_through = through
-        self.digest ^= element("cancel", self.job_id, through)
-        if self.job is not None:
+        if before[0]:
+            self.digest ^= element("cancel", self.job_id, before)
+        self.cancelled_through, self.cancelled_unix_ms = cancel
+        self.digest ^= element("cancel", self.job_id, cancel)
+        if self.job is not None and through > before[0]:
             self._derive_states(self.job)
         return True
 
@@ -194,13 +202,23 @@ class JobKnowledge:
         failures = sum(entry.end.state in FAILURES for entry in after)
         if failures:
             self._failures[task] = failures
+        else:
+            self._failures.pop(task, None)
         self._derive_state(task)
         return [entry.attempt_id for entry in news]
 
-    def patch(self) -> JobPatch:
-        """All of it. May hold more than PATCH_TASKS_MAX: for the wire see Table.patches_for."""
-        tasks = pack_tasks((task, self.cell(task), self.entries(task)) for task in self.tasks())
-        return JobPatch(self.job_id, self.job, self.cancelled_through, tuple(tasks))
+    def patch(self, first: int = 0, tasks_max: int | None = None) -> JobPatch:
+        """All of it, or so many tasks from `first` on.
+
+        May hold more than PATCH_TASKS_MAX: for the wire see Table.patches_for.
+        """
+        ids = self.tasks()
+        start = bisect_left(ids, first)
+        ids = ids[start:] if tasks_max is None else ids[start : start + tasks_max]
+        tasks = pack_tasks((task, self.cell(task), self.entries(task)) for task in ids)
+        return JobPatch(
+            self.job_id, self.job, self.cancelled_through, tuple(tasks), self.cancelled_unix_ms
+        )
 
     def check(self) -> None:
         """Everything kept along equals what it is kept for."""
@@ -224,7 +242,7 @@ class JobKnowledge:
         if self.job is not None:
             yield element("job", self.job_id)
         if self.cancelled_through:
-            yield element("cancel", self.job_id, self.cancelled_through)
+            yield element("cancel", self.job_id, self.cancel())
         for task, cell in self.cells.items():
             yield element("cell", self.job_id, (task, cell))
         for entries in self._ends.values():

@@ -25,7 +25,7 @@ from rain.sched.messages import (
     JobPatch,
     TaskPatch,
 )
-from rain.sched.table import Table
+from rain.sched.table import JOBS_MAX, Table
 
 FRAME_BYTES_MAX = 1_048_576
 """Of the patches in one message, so that a bulky table never blocks a stream for long."""
@@ -75,12 +75,8 @@ class Ledger:
                     for part in patch.tasks
                     if part.first <= part.last and (job is None or part.last < job.spec.tasks)
                 )
-                yield JobPatch(
-                    patch.job_id,
-                    job if patch.job is not None else None,
-                    patch.cancelled_through,
-                    tasks,
-                )
+                known = job if patch.job is not None else None
+                yield replace(patch, job=known, tasks=tasks)
 
     def is_known(self, job_id: JobId) -> bool:
         """Is anything known of this job, were it only a cell?"""
@@ -88,7 +84,8 @@ class Ledger:
 
     def rewrite(self) -> list[Persist]:
         """All rows, after a time in which writes failed."""
-        ids = list(self.table.jobs())
+        # Jobs whose spec has not come yet as well: their cells and cancels are rows too.
+        ids = [entry.job_id for entry in self.table.digests(JobId(""), JOBS_MAX)]
         return [
             write
             for start in range(0, len(ids), REWRITE_JOBS)
@@ -137,7 +134,7 @@ def _pieces(patch: JobPatch) -> Iterator[JobPatch]:
         return
     middle = len(patch.tasks) // 2
     yield from _pieces(replace(patch, tasks=patch.tasks[:middle]))
-    yield from _pieces(JobPatch(patch.job_id, cancelled_through=0, tasks=patch.tasks[middle:]))
+    yield from _pieces(JobPatch(patch.job_id, tasks=patch.tasks[middle:]))
 
 
 def gathered(news: Iterable[JobPatch]) -> tuple[JobPatch, ...]:
@@ -146,10 +143,12 @@ def gathered(news: Iterable[JobPatch]) -> tuple[JobPatch, ...]:
     tasks: dict[JobId, list[TaskPatch]] = {}
     for patch in news:
         known = joined.get(patch.job_id, JobPatch(patch.job_id))
+        through, unix_ms = max(known.cancel(), patch.cancel())
         joined[patch.job_id] = JobPatch(
             patch.job_id,
             known.job if known.job is not None else patch.job,
-            max(known.cancelled_through, patch.cancelled_through),
+            through,
+            cancelled_unix_ms=unix_ms,
         )
         tasks.setdefault(patch.job_id, []).extend(patch.tasks)
     return tuple(replace(patch, tasks=tuple(tasks[job_id])) for job_id, patch in joined.items())

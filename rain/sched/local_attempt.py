@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from rain.model import AttemptId, End, EndState, Job, Resources, Stage
+from rain.effects import ContainerExited, ContainerFailed, ContainerFound
+from rain.model import REASON_CHARS_MAX, AttemptId, End, EndState, Job, Resources, Stage
 from rain.sched.messages import AttemptReport
 from rain.sched.records import AttemptRow
 
@@ -23,6 +24,8 @@ class LocalAttempt:
     """Accepted in an earlier life of the agent."""
     is_recovered: bool = False
     """Old, and the executor has not said yet what became of it."""
+    is_ordered: bool = False
+    """Its row is on disk and its start was ordered: only the executor can say no any more."""
     is_stopping: bool = False
     is_timed_out: bool = False
     deadline_ms: int | None = None
@@ -43,25 +46,43 @@ class LocalAttempt:
         return AttemptReport(self.attempt_id, self.stage, running_ms, self.end)
 
 
-def end_of(
-    attempt: LocalAttempt,
-    exit_code: int,
-    out_of_memory: bool,
-    started_unix_ms: int,
-    ended_unix_ms: int,
-) -> End:
+def end_of(attempt: LocalAttempt, exited: ContainerExited | ContainerFound) -> End:
     """What an exit means: a stop that was ordered explains it before anything else does."""
+    assert exited.exit_code is not None, "it has ended"
+    code, reason = exit_code_of(exited.exit_code), ""
     if attempt.is_stopping:
-        state, code = EndState.CANCELLED, exit_code_of(exit_code)
+        state = EndState.CANCELLED
     elif attempt.is_timed_out:
         state, code = EndState.TIMEOUT, EXIT_TIMEOUT
-    elif out_of_memory:
+    elif exited.is_lost:
+        state, code, reason = EndState.LOST, -1, "the engine was stopped under it"
+    elif exited.out_of_memory:
         state, code = EndState.OUT_OF_MEMORY, EXIT_KILLED
-    elif exit_code == 0:
-        state, code = EndState.SUCCEEDED, 0
     else:
-        state, code = EndState.FAILED, exit_code_of(exit_code)
-    return End(state, code, "", started_unix_ms, ended_unix_ms)
+        state = EndState.SUCCEEDED if exited.exit_code == 0 else EndState.FAILED
+    return End(state, code, reason, exited.started_unix_ms, exited.ended_unix_ms)
+
+
+def end_of_failure(attempt: LocalAttempt, failed: ContainerFailed) -> End:
+    """What it means that it could not be started."""
+    code = exit_code_of(failed.exit_code)
+    if attempt.is_stopping:
+        state = EndState.CANCELLED
+    elif failed.refused:
+        state, code = EndState.REFUSED, -1
+    else:
+        state = EndState.FAILED
+    reason = failed.reason[:REASON_CHARS_MAX]
+    return End(state, code, reason, ended_unix_ms=failed.ended_unix_ms)
+
+
+def end_of_missing(attempt: LocalAttempt) -> End:
+    """On disk, but no container: it never started, or was removed behind our back."""
+    if attempt.is_stopping:
+        return End(EndState.CANCELLED)
+    if attempt.stage is not Stage.RUNNING:
+        return End(EndState.LOST, reason="the agent restarted before it could start")
+    return End(EndState.LOST, reason="its container is gone")
 
 
 def exit_code_of(exit_code: int) -> int:

@@ -59,6 +59,20 @@ class JobPatch(Value, frozen=True):
     job: Job | None = None
     cancelled_through: Count = 0
     tasks: Annotated[tuple[TaskPatch, ...], Meta(max_length=PATCH_TASKS_MAX)] = ()
+    cancelled_unix_ms: Count = 0
+    """When that cancel was given; part of it: the larger pair of both stands."""
+
+    def head(self) -> "JobPatch":
+        """The same without its tasks."""
+        return JobPatch(
+            self.job_id,
+            self.job,
+            self.cancelled_through,
+            cancelled_unix_ms=self.cancelled_unix_ms,
+        )
+
+    def cancel(self) -> tuple[int, int]:
+        return self.cancelled_through, self.cancelled_unix_ms
 
 
 Patches = Annotated[tuple[JobPatch, ...], Meta(max_length=PATCHES_MAX)]

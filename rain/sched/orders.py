@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 
 from rain.effects import Post
 from rain.model import AttemptId, Epoch, JobId, NodeId, Value
-from rain.sched.messages import ORDERS_MAX, Assign, Stop
+from rain.sched.messages import ORDERS_MAX, Assign, Cell, Stop
 from rain.sched.table import Table
+
+BLOCKED_MAX = 100_000
+"""Tasks remembered that wait for a higher number; others are met again by and by."""
 
 
 class OrdersConfig(Value, frozen=True):
@@ -27,10 +30,38 @@ class Reign:
     epoch: Epoch | None = None
     epochs: dict[Epoch, None] = field(default_factory=dict)
     beat: int = 0
+    _blocked: dict[tuple[JobId, int], None] = field(default_factory=dict)
+    _later: Epoch | None = None
 
     def current(self) -> Epoch:
         assert self.epoch is not None, "only a coordinator decides"
         return self.epoch
+
+    def end(self) -> None:
+        self.epoch = None
+        self.epochs.clear()
+        self.beat = 0
+        self._blocked.clear()
+        self._later = None
+
+    def block(self, job_id: JobId, task: int, cell: Cell) -> None:
+        """A reign of a higher number has decided on this task: it waits for a higher one still."""
+        if cell.epoch is None or cell.epoch <= self.current():
+            return
+        self._later = cell.epoch if self._later is None else max(self._later, cell.epoch)
+        if len(self._blocked) < BLOCKED_MAX:
+            self._blocked[(job_id, task)] = None
+
+    def take_later(self) -> Epoch | None:
+        """The highest such reign met since this was last asked."""
+        later, self._later = self._later, None
+        return later
+
+    def take_blocked(self) -> list[tuple[JobId, int]]:
+        """The tasks to look at again under a higher number."""
+        blocked = list(self._blocked)
+        self._blocked.clear()
+        return blocked
 
 
 @dataclass(slots=True)

@@ -55,8 +55,7 @@ class Outbox:
 
     def on_proposed(self, event: Proposed, now_ms: int) -> list[Output]:
         patches = tuple(JobPatch(job.job_id, job) for job in event.jobs) + tuple(
-            JobPatch(JobId(job_id), cancelled_through=self._ledger.table.generation(JobId(job_id)))
-            for job_id in event.cancels
+            self._cancel(JobId(job_id), event.at_unix_ms) for job_id in event.cancels
         )
         refusal = self._refusal(patches)
         if refusal:
@@ -90,6 +89,8 @@ class Outbox:
         return outputs
 
     def next_deadline_ms(self) -> int | None:
+        if not self._proposals:
+            return None
         deadlines = [proposal.deadline_ms for proposal in self._proposals.values()]
         if self._epoch is not None:
             retry_ms = self._config.retry_ms
@@ -98,6 +99,13 @@ class Outbox:
 
     def check(self) -> None:
         assert len(self._proposals) <= PROPOSALS_MAX
+
+    def _cancel(self, job_id: JobId, at_unix_ms: int) -> JobPatch:
+        """Of the newest generation; one that is cancelled already stays so from when it was."""
+        table = self._ledger.table
+        cancel = max(table.cancel(job_id), (table.generation(job_id), 0))
+        through, unix_ms = cancel if cancel[1] else (cancel[0], at_unix_ms)
+        return JobPatch(job_id, cancelled_through=through, cancelled_unix_ms=unix_ms)
 
     def _refusal(self, patches: tuple[JobPatch, ...]) -> str:
         if self._ledger.is_disk_failed:

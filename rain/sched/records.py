@@ -20,6 +20,7 @@ class JobRow(Record, frozen=True, tag="sjr"):
 class CancelRow(Record, frozen=True, tag="scr"):
     job_id: JobId
     cancelled_through: int
+    cancelled_unix_ms: int = 0
 
     def key(self) -> str:
         return f"cancel/{self.job_id}"

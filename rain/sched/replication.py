@@ -23,7 +23,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from rain.effects import Effect, Output, Persist, Post
-from rain.model import AttemptId, Epoch, JobId, NodeId, Value
+from rain.model import AttemptId, Epoch, NodeId, Value
 from rain.sched.ledger import FRAME_BYTES_MAX, Ledger, patch_bytes
 from rain.sched.messages import (
     ORDERS_MAX,
@@ -61,6 +61,8 @@ class _Bundle:
     patches: tuple[JobPatch, ...]
     patches_bytes: int
     receipt: Receipt
+    is_news: bool
+    """Else the table knew it before: it has been told, and must stay true."""
     asked: dict[NodeId, None] = field(default_factory=dict)
     copies: dict[NodeId, None] = field(default_factory=dict)
 
@@ -92,14 +94,12 @@ class Replication:
 
     # --- What others may look at -----------------------------------------------------------------
 
-    def unsettled(self) -> set[tuple[JobId, int]]:
-        """Tasks of which something is not safe yet."""
+    def unsettled(self) -> set[AttemptId]:
+        """Attempts whose outcome this reign was the first to hear of, and is not safe yet."""
         return {
-            (patch.job_id, task)
+            bundle.receipt.attempt_id
             for bundle in self._bundles.values()
-            for patch in bundle.patches
-            for part in patch.tasks
-            for task in range(part.first, part.last + 1)
+            if bundle.is_news and bundle.receipt.attempt_id is not None
         }
 
     def is_busy_with(self, node_id: NodeId) -> bool:
@@ -136,7 +136,12 @@ class Replication:
     # --- Copies ----------------------------------------------------------------------------------
 
     def commit(
-        self, patches: Iterable[JobPatch], receipt: Receipt, now_ms: int, *near: NodeId
+        self,
+        patches: Iterable[JobPatch],
+        receipt: Receipt,
+        now_ms: int,
+        *near: NodeId,
+        is_news: bool = True,
     ) -> list[Output]:
         """Make this safe, then say so. `near` know it anyway and are the first to be asked."""
         assert self._epoch is not None, "only a coordinator commits"
@@ -146,7 +151,7 @@ class Replication:
         self._last_number += 1
         number = self._last_number
         size = sum(patch_bytes(patch) for patch in content)
-        self._bundles[number] = bundle = _Bundle(content, size, receipt)
+        self._bundles[number] = bundle = _Bundle(content, size, receipt, is_news)
         self._receipts[receipt] = number
         outputs = self._ask(number, bundle, self._pool.node_id, now_ms)
         return outputs + self._fill(number, bundle, near, now_ms)
@@ -181,6 +186,8 @@ class Replication:
         return outputs
 
     def on_deadline(self, now_ms: int) -> list[Output]:
+        if not self._batches:
+            return []
         outputs: list[Output] = []
         lost: dict[int, None] = {}
         for number, batch in list(self._batches.items()):
@@ -197,7 +204,9 @@ class Replication:
         return outputs
 
     def next_deadline_ms(self) -> int | None:
-        return min((self._due_ms(batch) for batch in self._batches.values()), default=None)
+        if not self._batches:
+            return None
+        return min(self._due_ms(batch) for batch in self._batches.values())
 
     def check(self) -> None:
         assert len(self._bundles) <= BUNDLES_MAX

@@ -18,6 +18,8 @@ any effect here.
 import random
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 from msgspec.structs import replace
 
@@ -49,6 +51,8 @@ from rain.effects import (
     Received,
     Record,
     ReignChanged,
+    SiblingNotice,
+    StartContainer,
     StopRequested,
     TableChanged,
     ViewChanged,
@@ -90,8 +94,31 @@ class SchedConfig(Value, frozen=True):
     coordinator: CoordinatorConfig = CoordinatorConfig()
 
 
+@dataclass(frozen=True, slots=True)
+class _AfterWrite:
+    """What a write that is on disk now has set off."""
+
+    own: tuple[Message, ...]
+    ordered: tuple[AttemptId, ...]
+
+
 class Scheduler:
     """What runs where, on this node and, while it reigns, on all."""
+
+    NOTICES: ClassVar[frozenset[type[SiblingNotice]]] = frozenset(
+        {
+            ReignChanged,
+            CoordinatorHeard,
+            Beat,
+            FollowerHeard,
+            MemberUp,
+            MemberDown,
+            MemberUnreachable,
+            FactsChanged,
+            ViewChanged,
+            BrakeChanged,
+        }
+    )
 
     def __init__(
         self,
@@ -119,7 +146,7 @@ class Scheduler:
         self._now_ms = now_ms
         self._told_digest = b""
         self._last_token = 0
-        self._to_self: dict[int, tuple[Message, ...]] = {}
+        self._after: dict[int, _AfterWrite] = {}
 
     # --- What the agent may look at --------------------------------------------------------------
 
@@ -127,8 +154,8 @@ class Scheduler:
     def table(self) -> Table:
         return self._ledger.table
 
-    def unsettled(self) -> set[tuple[JobId, int]]:
-        """At the coordinator: tasks whose newest outcome is not yet on enough disks."""
+    def unsettled(self) -> set[AttemptId]:
+        """At the coordinator: attempts whose outcome is not yet on enough disks."""
         return self._coordinator.unsettled()
 
     def why(self, job_id: JobId) -> dict[str, int]:
@@ -164,12 +191,11 @@ class Scheduler:
         return outputs
 
     def next_deadline_ms(self) -> int | None:
-        deadlines = (
-            self._worker.next_deadline_ms(),
-            self._outbox.next_deadline_ms(),
-            self._coordinator.next_deadline_ms(),
-        )
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        soonest_ms = self._worker.next_deadline_ms()
+        for at_ms in (self._outbox.next_deadline_ms(), self._coordinator.next_deadline_ms()):
+            if at_ms is not None and (soonest_ms is None or at_ms < soonest_ms):
+                soonest_ms = at_ms
+        return soonest_ms
 
     def check(self) -> None:
         self._ledger.table.check()
@@ -195,7 +221,7 @@ class Scheduler:
             case DeadlinePassed():
                 return self._worker.on_deadline(now_ms) + self._outbox.on_deadline(now_ms)
             case Persisted(token=token):
-                return [Post(self.node_id, m) for m in self._to_self.pop(token, ())]
+                return self._on_persisted(token)
             case Proposed():
                 return self._outbox.on_proposed(event, now_ms)
             case ContainersListed():
@@ -269,7 +295,7 @@ class Scheduler:
         """Writes that fail take their follow-ups with them: everything is asked for again."""
         if isinstance(event, DiskFailed):
             self._ledger.is_disk_failed = True
-            self._to_self.clear()
+            self._after.clear()
             return self._worker.on_disk_failed(now_ms)
         if not self._ledger.is_disk_failed:
             return []
@@ -339,13 +365,23 @@ class Scheduler:
             for effect in write.then
             if isinstance(effect, Post) and effect.to == self.node_id
         )
-        if not own:
+        ordered = tuple(
+            effect.attempt_id for effect in write.then if isinstance(effect, StartContainer)
+        )
+        if not own and not ordered:
             return write
         self._last_token += 1
-        self._to_self[self._last_token] = own
+        self._after[self._last_token] = _AfterWrite(own, ordered)
         then = tuple(
             effect
             for effect in write.then
             if not (isinstance(effect, Post) and effect.to == self.node_id)
         )
         return replace(write, then=then, token=self._last_token)
+
+    def _on_persisted(self, token: int) -> list[Output]:
+        after = self._after.pop(token, None)
+        if after is None:
+            return []
+        self._worker.note_ordered(after.ordered)
+        return [Post(self.node_id, message) for message in after.own]

@@ -28,6 +28,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 
 from msgspec.msgpack import Encoder
+from msgspec.structs import replace
 
 from rain.effects import Record
 from rain.model import AttemptId, End, Job, JobId, NodeId, Value
@@ -73,6 +74,7 @@ class _News:
             known.job if self.job else None,
             known.cancelled_through if self.cancelled else 0,
             tuple(tasks[:PATCH_TASKS_MAX]),
+            known.cancelled_unix_ms if self.cancelled else 0,
         )
         rest = range(PATCH_TASKS_MAX, len(tasks), PATCH_TASKS_MAX)
         return [
@@ -149,7 +151,7 @@ class Table:
             if patch.job is not None:
                 fresh.append(JobRow(patch.job))
             if patch.cancelled_through:
-                fresh.append(CancelRow(patch.job_id, known.cancelled_through))
+                fresh.append(CancelRow(patch.job_id, *known.cancel()))
             for part in patch.tasks:
                 fresh.extend(
                     TaskRow(patch.job_id, task, known.cell(task), known.entries(task))
@@ -173,10 +175,13 @@ class Table:
         ids = self._ids[start : start + limit]
         return tuple(JobDigest(job_id, self.job_digest(job_id)) for job_id in ids)
 
-    def patch(self, job_id: JobId) -> JobPatch:
-        """All that is known of a job. For the wire use `patches_for`: this may be too large."""
+    def patch(self, job_id: JobId, first: int = 0, tasks_max: int | None = None) -> JobPatch:
+        """All that is known of a job, or so many tasks from `first` on.
+
+        For the wire use `patches_for`: this may be too large.
+        """
         known = self._known.get(job_id)
-        return known.patch() if known is not None else JobPatch(job_id)
+        return known.patch(first, tasks_max) if known is not None else JobPatch(job_id)
 
     def patches_for(self, ids: Iterable[JobId], bytes_max: int) -> tuple[tuple[JobPatch, ...], ...]:
         """All that is known of these jobs, in batches that each fit into one message."""
@@ -213,6 +218,11 @@ class Table:
         """Is the newest generation of this job cancelled?"""
         known = self._known.get(job_id)
         return known is not None and known.generation() <= known.cancelled_through
+
+    def cancel(self, job_id: JobId) -> tuple[int, int]:
+        """Cancelled through which generation, and when; (0, 0): never."""
+        known = self._known.get(job_id)
+        return known.cancel() if known is not None else (0, 0)
 
     def generation(self, job_id: JobId) -> int:
         """The newest that any task is in: what a cancel goes through."""
@@ -315,7 +325,7 @@ class Table:
                 news.cells.pop(task, None)
                 news.ends.pop(task, None)
                 self._drop("task_beyond_spec")
-        if known.learn_cancel(patch.cancelled_through):
+        if known.learn_cancel(*patch.cancel()):
             news.cancelled = True
         for part in patch.tasks:
             self._absorb_tasks(known, part, news)
@@ -380,7 +390,7 @@ class _Batches:
         self._bytes = 0
 
     def add(self, patch: JobPatch) -> None:
-        head = JobPatch(patch.job_id, patch.job, patch.cancelled_through)
+        head = patch.head()
         room = self._open(head)
         tasks: list[TaskPatch] = []
         for part in patch.tasks:
@@ -408,9 +418,7 @@ class _Batches:
 
     def _put(self, head: JobPatch, tasks: Sequence[TaskPatch]) -> None:
         if tasks or head.job is not None or head.cancelled_through:
-            self._batch.append(
-                JobPatch(head.job_id, head.job, head.cancelled_through, tuple(tasks))
-            )
+            self._batch.append(replace(head, tasks=tuple(tasks)))
 
     def _flush(self) -> None:
         if self._batch:
@@ -428,7 +436,11 @@ def _patch_of(row: TableRecord) -> JobPatch:
         case JobRow():
             return JobPatch(row.job.job_id, row.job)
         case CancelRow():
-            return JobPatch(row.job_id, cancelled_through=row.cancelled_through)
+            return JobPatch(
+                row.job_id,
+                cancelled_through=row.cancelled_through,
+                cancelled_unix_ms=row.cancelled_unix_ms,
+            )
         case TaskRow():
             task = TaskPatch(row.task, row.task, row.cell, row.ends)
             return JobPatch(row.job_id, tasks=(task,))

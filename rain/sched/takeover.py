@@ -82,8 +82,9 @@ class Inventories:
         if self._epoch is None:
             return []
         due = [n for n in self._missing() if now_ms >= self._due_ms(n)]
-        if due:
-            self._round += 1
+        if not due:
+            return []
+        self._round += 1
         for node_id in due:
             self._asked_ms[node_id] = now_ms
             self._first_round.setdefault(node_id, self._round)
@@ -101,15 +102,17 @@ class Inventories:
 
     def close(self, now_ms: int) -> bool:
         """Is the takeover over with this? True once, when it is."""
+        if self._deadline_ms is None:
+            return False
         awaited = [node_id for node_id in self._missing() if node_id != self._fallen]
-        if self._deadline_ms is None or (awaited and now_ms < self._deadline_ms):
+        if awaited and now_ms < self._deadline_ms:
             return False
         self._deadline_ms = None
         return True
 
     def to_judge(self) -> list[tuple[NodeId, Inventory]]:
         """Answers by node, once it is time to judge them."""
-        if self.is_taking():
+        if not self._answers or self.is_taking():
             return []
         answers, self._answers = self._answers, {}
         return sorted(answers.items())

@@ -10,7 +10,7 @@ Attempts come in the order of their birth (turn, epoch), which is that of their 
 trusting the clocks of different PCs.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rain.model import AttemptId, End, EndState, Job, JobId, NodeId, Stage
@@ -21,8 +21,8 @@ from rain.sched.table import Table
 
 Json = dict[str, Any]
 Names = Mapping[NodeId, str]
-Unsettled = Collection[tuple[JobId, int]]
-"""Tasks of which an outcome is not yet durable on enough disks."""
+Unsettled = Collection[AttemptId]
+"""Attempts whose outcome is not yet durable on enough disks."""
 
 SUPERSEDED = "SUPERSEDED"
 
@@ -31,9 +31,9 @@ def jobs_view(
     table: Table, names: Names, unsettled: Unsettled = (), include_over: bool = True
 ) -> list[Json]:
     """All jobs, or those that are not over, oldest first; without their tasks."""
-    by_job: dict[JobId, list[tuple[JobId, int]]] = {}
-    for job_id, task in unsettled:
-        by_job.setdefault(job_id, []).append((job_id, task))
+    by_job: dict[JobId, list[AttemptId]] = {}
+    for attempt_id in sorted(unsettled):
+        by_job.setdefault(attempt_id.job_id, []).append(attempt_id)
     jobs = [
         job
         for job_id in table.jobs()
@@ -41,7 +41,8 @@ def jobs_view(
         if (job := table.job(job_id)) is not None
     ]
     jobs.sort(key=lambda job: (job.created_unix_ms, job.job_id))
-    return [job_view(table, job.job_id, names, by_job.get(job.job_id, ())) for job in jobs]
+    views = [job_view(table, job.job_id, names, by_job.get(job.job_id, ())) for job in jobs]
+    return [view for view in views if include_over or not TaskState[view["state"]].is_end]
 
 
 def job_view(
@@ -54,16 +55,11 @@ def job_view(
     """One job whose spec is known; with `task_list` where asked for."""
     job = table.job(job_id)
     assert job is not None, "only known jobs are shown"
-    untold = {
-        task: _untold(table, job_id, task)
-        for task in sorted({task for one_id, task in unsettled if one_id == job_id})
-    }
     counts = table.state_counts(job_id)
-    for task, attempt_id in untold.items():
+    for task, untold in _by_task(job_id, unsettled).items():
         counts[table.state(job_id, task)] -= 1
-        counts[_shown_state(table, job_id, task, attempt_id)] += 1
+        counts[_shown_state(table, job_id, task, untold)] += 1
     state = job_state(counts)
-    finished_unix_ms = table.finished_unix_ms(job_id) if state.is_end else 0
     view: Json = {
         "id": job_id,
         "name": job.spec.name,
@@ -73,28 +69,58 @@ def job_view(
         "tasks_total": job.spec.tasks,
         "tasks": {each.name: counts[each] for each in TaskState if counts[each]},
         "created_at": rfc3339(job.created_unix_ms),
-        "finished_at": _time(finished_unix_ms),
+        "finished_at": _finished_at(table, job, counts) if state.is_end else None,
     }
     if with_tasks:
-        view["task_list"] = [
-            _task_view(table, job, task, names, untold.get(task)) for task in range(job.spec.tasks)
-        ]
+        view["task_list"] = task_list(table, job_id, names, unsettled, 0, job.spec.tasks - 1)
     return view
 
 
-def _untold(table: Table, job_id: JobId, task: int) -> AttemptId | None:
-    """The attempt whose outcome is unsettled: what ended the task, else what ended last."""
-    cell = table.cell(job_id, task)
-    if (cell.success or cell.final) and cell.attempt_id is not None:
-        return cell.attempt_id
-    return max(table.ends(job_id, task), key=_birth, default=None)
+def task_list(
+    table: Table, job_id: JobId, names: Names, unsettled: Unsettled, first: int, last: int
+) -> list[Json]:
+    """Tasks `first` to `last` of a job whose spec is known, as in its `task_list`."""
+    job = table.job(job_id)
+    assert job is not None, "only known jobs are shown"
+    untold = _by_task(job_id, unsettled)
+    return [
+        _task_view(table, job, task, names, untold.get(task, ())) for task in range(first, last + 1)
+    ]
 
 
-def _shown_state(table: Table, job_id: JobId, task: int, untold: AttemptId | None) -> TaskState:
-    """RUNNING where the true state would tell what became of an attempt."""
+def _by_task(job_id: JobId, unsettled: Unsettled) -> dict[int, list[AttemptId]]:
+    """The unsettled attempts of one job, in order of task."""
+    found: dict[int, list[AttemptId]] = {}
+    for attempt_id in sorted(each for each in unsettled if each.job_id == job_id):
+        found.setdefault(attempt_id.task, []).append(attempt_id)
+    return found
+
+
+def _shown_state(
+    table: Table, job_id: JobId, task: int, untold: Collection[AttemptId]
+) -> TaskState:
+    """RUNNING where the true state would tell what became of an untold attempt.
+
+    Not so once the job was cancelled: then CANCELLED has been told before.
+    """
     cell, state = table.cell(job_id, task), table.state(job_id, task)
-    is_telling = cell.success or cell.final or state is TaskState.PENDING
-    return TaskState.RUNNING if untold is not None and is_telling else state
+    is_telling = cell.attempt_id in untold if cell.success or cell.final else untold
+    is_told = state is TaskState.CANCELLED or not (state.is_end or state is TaskState.PENDING)
+    if is_told or not is_telling:
+        return state
+    return TaskState.CANCELLED if table.cancelled(job_id) else TaskState.RUNNING
+
+
+def _finished_at(table: Table, job: Job, counts: Sequence[int]) -> str:
+    """When its last attempt ended, or when it was cancelled: whatever was the last to end a task.
+
+    No clock was read where its node was lost: then at least it is not earlier than its beginning.
+    """
+    ended_unix_ms = table.finished_unix_ms(job.job_id)
+    cancelled_unix_ms = table.cancel(job.job_id)[1]
+    if counts[TaskState.CANCELLED] or not ended_unix_ms:
+        ended_unix_ms = max(ended_unix_ms, cancelled_unix_ms)
+    return rfc3339(ended_unix_ms or job.created_unix_ms)
 
 
 def _job_exit_code(table: Table, job_id: JobId) -> int | None:
@@ -110,7 +136,9 @@ def _standing_end(table: Table, job_id: JobId, task: int) -> End | None:
     return table.ends(job_id, task).get(attempt_id) if attempt_id is not None else None
 
 
-def _task_view(table: Table, job: Job, task: int, names: Names, untold: AttemptId | None) -> Json:
+def _task_view(
+    table: Table, job: Job, task: int, names: Names, untold: Collection[AttemptId]
+) -> Json:
     """A current attempt is listed while nothing is known of its end."""
     cell = table.cell(job.job_id, task)
     ends = table.ends(job.job_id, task)
@@ -119,8 +147,7 @@ def _task_view(table: Table, job: Job, task: int, names: Names, untold: AttemptI
     told: dict[AttemptId, End | None] = {**ends}
     if standing is not None and is_active(cell):
         told.setdefault(standing, None)
-    if untold is not None:
-        told[untold] = None
+    told.update(dict.fromkeys(untold))
     return {
         "index": job.spec.array_index(task),
         "state": state.name,
@@ -131,7 +158,7 @@ def _task_view(table: Table, job: Job, task: int, names: Names, untold: AttemptI
                 each,
                 told[each],
                 names,
-                is_running=each == untold or cell.stage is Stage.RUNNING,
+                is_running=each in untold or cell.stage is Stage.RUNNING,
                 is_superseded=cell.success and each != standing,
             )
             for each in sorted(told, key=_birth)

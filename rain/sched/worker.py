@@ -15,12 +15,15 @@ attempt without a container never ran. After a restart of the agent nothing is v
 the executor has listed its containers (E11).
 
 Ends. A stop that was ordered makes CANCELLED of whatever exit follows; the time limit makes
-TIMEOUT; then out of memory; then the exit code. The time limit counts from the start as seen by
-this agent: one that restarts grants the full time again, since no clock spans both lives.
+TIMEOUT; an engine that was stopped under it makes LOST; then out of memory; then the exit code.
+The time limit counts from the start, also for an attempt that an earlier agent started: the
+executor says how long it has been running, by the clock of the wall, the only one that spans both
+lives.
 
 Room (J3). What runs here by orders never needs more than the capacity; what does not fit is
 REFUSED, which is no failure. A refusal is remembered like any other end, so that an order that
-comes twice is answered the same twice.
+comes twice is answered the same twice. An attempt that the job table knows to have ended, or that
+was forgotten here, is answered likewise: it never runs again.
 
 What it does not do: retry (another attempt is a decision of the coordinator), stop anything that
 it merely does not know, keep logs.
@@ -43,7 +46,6 @@ from rain.effects import (
     StopContainer,
 )
 from rain.model import (
-    REASON_CHARS_MAX,
     AttemptId,
     End,
     EndState,
@@ -58,7 +60,12 @@ from rain.model import (
 )
 from rain.sched.identity import attempt_key
 from rain.sched.ledger import Ledger
-from rain.sched.local_attempt import LocalAttempt, end_of, exit_code_of
+from rain.sched.local_attempt import (
+    LocalAttempt,
+    end_of,
+    end_of_failure,
+    end_of_missing,
+)
 from rain.sched.messages import (
     ORDERS_MAX,
     Assign,
@@ -251,27 +258,13 @@ class Worker:
             return [RemoveContainer(attempt_key(event.attempt_id))]
         if attempt.stage is Stage.ENDED:
             return []
-        end = end_of(
-            attempt,
-            event.exit_code,
-            event.out_of_memory,
-            event.started_unix_ms,
-            event.ended_unix_ms,
-        )
-        return self._finish(attempt, end, now_ms)
+        return self._finish(attempt, end_of(attempt, event), now_ms)
 
     def on_failed(self, event: ContainerFailed, now_ms: int) -> list[Output]:
         attempt = self._attempts.get(event.attempt_id)
         if attempt is None or attempt.stage is Stage.ENDED:
             return []
-        reason = event.reason[:REASON_CHARS_MAX]
-        if attempt.is_stopping:
-            end = End(EndState.CANCELLED, exit_code_of(event.exit_code), reason)
-        elif event.refused:
-            end = End(EndState.REFUSED, reason=reason)
-        else:
-            end = End(EndState.FAILED, exit_code_of(event.exit_code), reason)
-        return self._finish(attempt, end, now_ms)
+        return self._finish(attempt, end_of_failure(attempt, event), now_ms)
 
     def on_listed(self, event: ContainersListed, now_ms: int) -> list[Output]:
         """Adopt what is known, conclude about what is gone, remove what nobody knows."""
@@ -281,7 +274,7 @@ class Worker:
             container = found.pop(attempt_key(attempt_id), None)
             if container is None:
                 if attempt.is_recovered:
-                    outputs += self._miss(attempt, now_ms)
+                    outputs += self._finish(attempt, end_of_missing(attempt), now_ms)
             elif attempt.stage is Stage.ENDED:
                 if container.exit_code is None:
                     outputs.append(StopContainer(attempt_id, 0))
@@ -292,6 +285,8 @@ class Worker:
     # --- Time, disk, goodbye ---------------------------------------------------------------------
 
     def on_deadline(self, now_ms: int) -> list[Output]:
+        if not self._attempts:
+            return []
         outputs: list[Output] = []
         for attempt in self._active():
             if attempt.deadline_ms is None or now_ms < attempt.deadline_ms:
@@ -304,16 +299,30 @@ class Worker:
         return [*outputs, *self._post_reports(due, now_ms)]
 
     def next_deadline_ms(self) -> int | None:
-        deadlines = [a.deadline_ms for a in self._active() if a.deadline_ms is not None]
-        if self._epoch is not None:
-            deadlines += [a.reported_ms + self._interval_ms() for a in self._ended()]
-        return min(deadlines, default=None)
+        if not self._attempts:
+            return None
+        interval_ms = self._interval_ms()
+        soonest_ms: int | None = None
+        for attempt in self._attempts.values():
+            at_ms = attempt.deadline_ms
+            if attempt.stage is Stage.ENDED:
+                at_ms = None if self._epoch is None else attempt.reported_ms + interval_ms
+            if at_ms is not None and (soonest_ms is None or at_ms < soonest_ms):
+                soonest_ms = at_ms
+        return soonest_ms
+
+    def note_ordered(self, attempts: Iterable[AttemptId]) -> None:
+        """These are on disk, and the executor has been told to start them."""
+        for attempt_id in attempts:
+            attempt = self._attempts.get(attempt_id)
+            if attempt is not None:
+                attempt.is_ordered = True
 
     def on_disk_failed(self, now_ms: int) -> list[Output]:
-        """What was being written down when the write failed was never started."""
+        """What was being written down when the write failed is not started, what was is."""
         refused: list[LocalAttempt] = []
         for attempt in self._active():
-            if attempt.stage is Stage.STARTING and not attempt.is_old:
+            if attempt.stage is Stage.STARTING and not (attempt.is_old or attempt.is_ordered):
                 attempt.stage = Stage.ENDED
                 attempt.end = End(EndState.REFUSED, reason="disk full")
                 attempt.deadline_ms = None
@@ -393,12 +402,22 @@ class Worker:
         return attempt_id.node_id == self._node_id and attempt_id.job_id == job.job_id
 
     def _accept_or_refuse(self, attempt_id: AttemptId, job: Job, now_ms: int) -> LocalAttempt:
+        end = self._ended_before(attempt_id)
+        if end is not None:
+            return self._refuse(attempt_id, job, end)
         refusal = self._refusal(job)
         if refusal:
             return self._refuse(attempt_id, job, End(EndState.REFUSED, reason=refusal))
         attempt = LocalAttempt(attempt_id, job)
         self._attempts[attempt_id] = attempt
         return attempt
+
+    def _ended_before(self, attempt_id: AttemptId) -> End | None:
+        """A reign that was away repeats an order for what another one has seen to its end."""
+        known = self._ledger.table.ends(attempt_id.job_id, attempt_id.task).get(attempt_id)
+        if known is None and AttemptRow(attempt_id).key() in self._deleted:
+            return End(EndState.LOST, reason="it has ended here before")
+        return known
 
     def _refusal(self, job: Job) -> str:
         if self._is_going:
@@ -423,15 +442,15 @@ class Worker:
             self._attempts[attempt_id] = attempt
         return attempt
 
-    def _run(self, attempt: LocalAttempt, now_ms: int) -> None:
+    def _run(self, attempt: LocalAttempt, now_ms: int, running_ms: int = 0) -> None:
         attempt.stage = Stage.RUNNING
-        attempt.started_ms = now_ms
+        attempt.started_ms = now_ms - running_ms
         attempt.is_recovered = False
         timeout_ms = attempt.job.spec.timeout_ms if attempt.job is not None else 0
         if attempt.is_stopping:
             attempt.deadline_ms = now_ms + self._config.stop_again_ms
         elif timeout_ms:
-            attempt.deadline_ms = now_ms + timeout_ms
+            attempt.deadline_ms = attempt.started_ms + timeout_ms
 
     def _stop(self, attempt: LocalAttempt, now_ms: int) -> list[Output]:
         attempt.is_stopping = True
@@ -442,31 +461,14 @@ class Worker:
     def _adopt(self, attempt: LocalAttempt, container: ContainerFound, now_ms: int) -> list[Output]:
         if container.exit_code is not None:
             attempt.is_recovered = False
-            end = end_of(
-                attempt,
-                container.exit_code,
-                container.out_of_memory,
-                container.started_unix_ms,
-                container.ended_unix_ms,
-            )
-            return self._finish(attempt, end, now_ms)
+            return self._finish(attempt, end_of(attempt, container), now_ms)
         if not attempt.is_recovered:
             return []
-        self._run(attempt, now_ms)
+        self._run(attempt, now_ms, container.running_ms)
         outputs = self._tell(attempt, now_ms)
         if attempt.is_stopping:
             outputs.append(StopContainer(attempt.attempt_id, self._config.stop_grace_ms))
         return outputs
-
-    def _miss(self, attempt: LocalAttempt, now_ms: int) -> list[Output]:
-        """On disk, but no container: it never started, or was removed behind our back."""
-        if attempt.is_stopping:
-            end = End(EndState.CANCELLED)
-        elif attempt.stage is not Stage.RUNNING:
-            end = End(EndState.LOST, reason="the agent restarted before it could start")
-        else:
-            end = End(EndState.LOST, reason="its container is gone")
-        return self._finish(attempt, end, now_ms)
 
     def _finish(self, attempt: LocalAttempt, end: End, now_ms: int) -> list[Output]:
         assert attempt.end is None, "J1: an ended attempt never changes"

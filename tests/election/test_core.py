@@ -9,6 +9,7 @@ from rain.effects import (
     DeadlinePassed,
     DiskFailed,
     DiskRecovered,
+    EpochSeen,
     FollowerHeard,
     Lagged,
     Persist,
@@ -466,3 +467,30 @@ def test_a_member_that_appears_gets_a_beat_soon() -> None:
     story.now_ms = deadline_ms
     beat = next(o for o in story.feed(DeadlinePassed()) if isinstance(o, Cast))
     assert "n4" in beat.to
+
+
+def test_a_reign_that_the_job_table_remembers_is_outnumbered() -> None:
+    story = reigning()
+
+    story.feed(EpochSeen(epoch(9, "n3")))
+    story.feed(EpochSeen(epoch(9, "n3")))
+    story.until(3_010)
+
+    assert_told(
+        story,
+        """
+        3000 Persist newest 10.n2 floor 10.n2
+        3005 ReignChanged 10.n2 True False
+        """,
+    )
+    story.feed(EpochSeen(epoch(9, "n3")))
+    story.feed(EpochSeen(epoch(2**61, "n3")))
+    assert_told(story, "")
+    assert story.election.dropped["epoch_out_of_range"] == 1
+
+
+def test_a_follower_keeps_a_later_reign_in_mind() -> None:
+    story = following()
+    assert story.feed(EpochSeen(epoch(9, "n3"))) == []
+    story.until(2_510)
+    assert "Challenge newest 9.n3" in story.told()

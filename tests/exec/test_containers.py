@@ -271,6 +271,9 @@ async def test_a_restarted_agent_adopts_what_runs_and_learns_what_ended(rig: Rig
     try:
         assert await second.open() == ""
         found = {one.attempt_key: one for one in await second.list_containers()}
+        assert 0 < found[key_of(runs)].running_ms < 60_000
+        assert found[key_of(ended)].running_ms == 0
+        assert not found[key_of(ended)].is_lost
         assert sorted(found) == sorted([key_of(runs), key_of(ended)])
         assert (found[key_of(runs)].exit_code, found[key_of(ended)].exit_code) == (None, 5)
         assert found[key_of(ended)].ended_unix_ms >= found[key_of(ended)].started_unix_ms > 0
@@ -383,17 +386,44 @@ async def test_ends_while_the_engine_was_away_are_told(own_engine: Engine, tmp_p
         await rig.executor.start(tasks[2])
         refused = await rig.reports.wait(ContainerFailed, tasks[2])
         assert (refused.exit_code, refused.refused) == (125, True)
+        assert refused.ended_unix_ms > 0
         assert "not running" in refused.reason
         assert rig.states == [refused.reason]
         await asyncio.to_thread(own_engine.start)
         for task in tasks[:2]:
             exited = await rig.reports.wait(ContainerExited, task)
             assert exited.exit_code != 0
+            assert exited.is_lost
             assert exited.ended_unix_ms >= exited.started_unix_ms > 0
         assert rig.states == [refused.reason, ""]
         again = order("true", image=IMAGE, task=2, tasks=3, number=2)
         await rig.executor.start(again)
         assert (await rig.reports.wait(ContainerExited, again)).exit_code == 0
+    finally:
+        await rig.executor.close()
+        rig.client.close()
+
+
+async def test_only_what_an_engine_took_along_is_lost(own_engine: Engine, tmp_path: Path) -> None:
+    rig = Rig(own_engine.host, tmp_path)
+    taken = order("sleep", "600", image=IMAGE)
+    failing = order("sh", "-c", "exit 3", image=IMAGE)
+    try:
+        assert await rig.executor.open() == ""
+        await rig.executor.start(taken)
+        await rig.executor.start(failing)
+        exited = await rig.reports.wait(ContainerExited, failing)
+        assert (exited.exit_code, exited.is_lost) == (3, False)
+        await asyncio.to_thread(own_engine.stop)
+        await asyncio.to_thread(own_engine.start)
+        exited = await rig.reports.wait(ContainerExited, taken)
+        assert exited.is_lost
+        later = order("sh", "-c", "exit 3", image=IMAGE)
+        await rig.executor.start(later)
+        exited = await rig.reports.wait(ContainerExited, later)
+        assert (exited.exit_code, exited.is_lost) == (3, False)
+        listed = {one.attempt_key: one for one in await rig.executor.list_containers()}
+        assert not listed[key_of(later)].is_lost
     finally:
         await rig.executor.close()
         rig.client.close()

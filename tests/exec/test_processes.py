@@ -201,7 +201,8 @@ async def test_a_restarted_agent_adopts_what_runs(rig: Rig) -> None:
     async with asyncio.timeout(10):
         await asyncio.to_thread(wait_file, rig.folder / "tasks" / key_of(task) / "birth")
     [found] = await rig.again()
-    assert found == ContainerFound(key_of(task), found.started_unix_ms)
+    assert found == ContainerFound(key_of(task), found.started_unix_ms, running_ms=found.running_ms)
+    assert 0 < found.running_ms < 60_000
     (rig.folder / "tasks" / key_of(task) / "work" / "go").touch()
     exited = await rig.reports.wait(ContainerExited, task)
     assert (exited.exit_code, exited.started_unix_ms) == (4, found.started_unix_ms)
@@ -243,6 +244,18 @@ async def test_another_process_with_the_same_pid_is_not_adopted(rig: Rig) -> Non
     birth.write_text(f"{boot} {os.getpid()} {stat.partition(' ')[2]}")
     [found] = await rig.again()
     assert found.exit_code == 137
+
+
+async def test_what_was_running_when_the_pc_was_switched_off_is_lost(rig: Rig) -> None:
+    task = order("sh", "-c", "kill -9 0")
+    await rig.executor.start(task)
+    await rig.reports.wait(ContainerExited, task)
+    [found] = await rig.again()
+    assert (found.exit_code, found.is_lost) == (137, False)
+    birth = rig.folder / "tasks" / key_of(task) / "birth"
+    birth.write_text(f"another-boot {birth.read_text().partition(' ')[2]}")
+    [found] = await rig.again()
+    assert found.is_lost
 
 
 async def test_a_folder_without_an_attempt_is_swept(rig: Rig) -> None:
@@ -294,6 +307,7 @@ async def test_what_cannot_be_a_process_fails(rig: Rig) -> None:
     ):
         await rig.executor.start(task)
         failed = await rig.reports.wait(ContainerFailed, task)
+        assert failed.ended_unix_ms > 0
         assert (failed.exit_code, failed.refused) == (125, False)
         assert reason in failed.reason
     assert list((rig.folder / "tasks").iterdir()) == []

@@ -123,4 +123,5 @@ def patches(draw: st.DrawFn) -> JobPatch:
     job = draw(st.sampled_from(JOBS))
     shown = draw(st.sampled_from([None, job, job, JOBS[0]]))
     tasks = tuple(draw(st.lists(task_patches(job.job_id), max_size=4)))
-    return JobPatch(job.job_id, shown, draw(st.integers(0, 2)), tasks)
+    cancel = draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
+    return JobPatch(job.job_id, shown, cancel[0], tasks, cancel[1])

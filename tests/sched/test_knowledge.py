@@ -39,6 +39,29 @@ def test_what_is_known_already_is_no_news() -> None:
     known.check()
 
 
+def test_of_two_cancels_the_larger_pair_stands() -> None:
+    known = _known()
+    assert not known.learn_cancel(0, 9), "through nothing"
+    assert known.learn_cancel(1, 5)
+    digest = known.digest
+    assert not known.learn_cancel(1, 4)
+    assert known.learn_cancel(1, 6)
+    assert known.digest != digest
+    assert known.learn_cancel(2, 3)
+    assert not known.learn_cancel(1, 9)
+    assert known.cancel() == (2, 3)
+    known.check()
+
+
+def test_a_failure_that_was_a_success_after_all_is_none() -> None:
+    known = _known()
+    attempt_id = make_attempt(JOB)
+    for state in (EndState.FAILED, EndState.SUCCEEDED):
+        known.learn_ends(0, (AttemptEnd(attempt_id, End(state)),))
+    assert known.failures(0) == 0
+    known.check()
+
+
 def test_the_end_of_a_job_is_its_last_end() -> None:
     known = _known()
     assert known.finished_unix_ms() == 0

@@ -77,6 +77,19 @@ def test_a_cancel_is_a_patch_through_the_newest_generation() -> None:
     assert post.message.patches == (JobPatch(JOB.job_id, cancelled_through=1),)
 
 
+def test_a_second_cancel_is_as_old_as_the_first() -> None:
+    made = outbox()
+    made.on_proposed(Proposed(1, (JOB,)), 0)
+    for at_unix_ms in (7, 9):
+        (write,) = made.on_proposed(Proposed(2, (), (JOB.job_id,), at_unix_ms), 100)
+        assert isinstance(write, Persist)
+        (post,) = write.then
+        assert isinstance(post, Post)
+        assert isinstance(post.message, Propose)
+        (patch,) = post.message.patches
+        assert patch.cancel() == (1, 7)
+
+
 def test_what_is_too_large_for_a_frame_is_refused() -> None:
     job = job_of("s", environment=(("A", "x" * 130_000),) * 9)
 

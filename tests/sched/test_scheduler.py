@@ -3,6 +3,7 @@
 from rain.effects import (
     Answer,
     BrakeChanged,
+    ContainerExited,
     DiskRecovered,
     FollowerHeard,
     MemberUnreachable,
@@ -12,7 +13,7 @@ from rain.effects import (
     ReignChanged,
     StopRequested,
 )
-from rain.model import AttemptId, EndState, Epoch, MemberState, NodeId, Stage
+from rain.model import AttemptId, End, EndState, Epoch, MemberState, NodeId, Stage
 from rain.sched.messages import (
     Accepted,
     Assign,
@@ -408,3 +409,41 @@ def test_proposals_are_ignored_by_those_who_do_not_coordinate() -> None:
     wire.settle()
 
     assert wire.told() == ["c>b Propose"]
+
+
+def test_what_an_engine_took_along_is_tried_again_and_nobodys_failure() -> None:
+    wire = pool()
+    job = job_of("a")
+    wire.submit("a", job)
+    wire.run(500)
+    (key, attempt_id), *_ = wire.hosts[A].containers.items()
+    del wire.hosts[A].containers[key]
+
+    wire.feed(A, ContainerExited(attempt_id, 137, 5, 6, is_lost=True))
+    wire.run(500)
+
+    assert sum(wire.running().values()) == 1
+    table = wire.hosts[A].core.table
+    (end,) = table.ends(job.job_id, 0).values()
+    assert end == End(EndState.LOST, -1, "the engine was stopped under it", 5, 6)
+    assert table.failures(job.job_id, 0) == 0
+
+
+def test_an_outcome_that_was_told_is_told_also_while_it_is_made_safe_anew() -> None:
+    wire = pool()
+    job = job_of("b")
+    wire.submit("b", job)
+    wire.lost = lambda _from, _to, message: isinstance(message, ReportAck | Replicated)
+    wire.exit("a")
+    (attempt_id,) = wire.hosts[A].core.unsettled()
+    wire.lost = lambda _from, _to, message: isinstance(message, ReportAck)
+    wire.run(500)
+    assert wire.hosts[A].core.unsettled() == set()
+    assert attempt_id.job_id == job.job_id
+
+    wire.lost = lambda _from, _to, message: isinstance(message, ReportAck | Replicated)
+    wire.reign("b", 2)
+    wire.run(3_000)
+
+    assert wire.hosts[B].core.table.is_job_over(job.job_id)
+    assert wire.hosts[B].core.unsettled() == set()

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.msgpack import Encoder
+from msgspec.structs import replace
 
 from rain.effects import Record
 from rain.model import ENDS_PER_TASK_MAX, End, EndState, Job, JobId, Stage
@@ -59,7 +60,7 @@ def split(patch: JobPatch) -> list[JobPatch]:
     """The same knowledge in the smallest pieces."""
     pieces = [
         JobPatch(patch.job_id, patch.job),
-        JobPatch(patch.job_id, cancelled_through=patch.cancelled_through),
+        replace(patch, job=None, tasks=()),
     ]
     for part in patch.tasks:
         for task in range(part.first, part.last + 1):
@@ -408,7 +409,7 @@ def test_rows_hold_all_that_is_known() -> None:
     table = table_of(
         job_patch(job),
         task_patch(job, 0, Cell(), (first, FAILED)),
-        JobPatch(job.job_id, cancelled_through=3),
+        JobPatch(job.job_id, cancelled_through=3, cancelled_unix_ms=7),
     )
     news = table.merge((task_patch(job, 0, running(second), (second, FAILED)),))
     ends = (AttemptEnd(first, FAILED), AttemptEnd(second, FAILED))
@@ -419,7 +420,7 @@ def test_rows_hold_all_that_is_known() -> None:
         f"cancel/{job.job_id}",
         f"task/{job.job_id}/0",
     ]
-    assert everything[1] == CancelRow(job.job_id, 3)
+    assert everything[1] == CancelRow(job.job_id, 3, 7)
 
 
 def test_digests_come_in_pages() -> None:

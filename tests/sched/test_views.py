@@ -9,7 +9,7 @@ from rain.model import AttemptId, End, EndState, Job, JobSpec, Stage
 from rain.sched.identity import job_id_of
 from rain.sched.messages import Cell, JobPatch
 from rain.sched.table import Table
-from rain.sched.views import job_view, jobs_view
+from rain.sched.views import job_view, jobs_view, task_list
 from tests.sched.samples import (
     ANNA,
     BERT,
@@ -141,7 +141,7 @@ def test_a_failed_attempt_that_is_tried_again_leaves_the_task_pending() -> None:
 
 def test_an_unsettled_outcome_is_not_told() -> None:
     job = _job()
-    unsettled = {(job.job_id, 0)}
+    unsettled = {make_attempt(job)}
     for end in (_end("SUCCEEDED", 0), _end("FAILED", 3)):
         table = _table(job, _ended(make_attempt(job), end, job))
         view = job_view(table, job.job_id, NAMES, unsettled)
@@ -159,7 +159,7 @@ def test_an_unsettled_failure_that_is_tried_again_is_not_told() -> None:
     first, second = make_attempt(job), make_attempt(job, 0, 3)
     failed = task_patch(job, 0, Cell(epoch=FIRST, turn=2), (first, _end("FAILED", 3)))
     again = task_patch(job, 0, running(second, Stage.PLACED))
-    unsettled = [(job.job_id, 0)]
+    unsettled = [first]
     task = _task(_table(job, failed), job, unsettled=unsettled)
     assert (task["state"], [each["state"] for each in task["attempts"]]) == ("RUNNING", ["RUNNING"])
     task = _task(_table(job, failed, again), job, unsettled=unsettled)
@@ -240,5 +240,59 @@ def test_jobs_come_oldest_first_and_without_those_that_are_over_if_so_asked() ->
     assert all("task_list" not in view for view in views)
     still_open = jobs_view(table, NAMES, include_over=False)
     assert [view["id"] for view in still_open] == [jobs[2].job_id, jobs[0].job_id]
-    unsettled = {(jobs[1].job_id, 0)}
+    unsettled = {make_attempt(jobs[1])}
     assert len(jobs_view(table, NAMES, unsettled, include_over=False)) == 3
+
+
+def test_a_late_end_of_another_attempt_changes_nothing_that_was_told() -> None:
+    job = _job()
+    won, late = make_attempt(job), make_attempt(job, 0, 3, node=BERT)
+    table = _table(job, _ended(won, _end("SUCCEEDED", 0), job))
+    before = job_view(table, job.job_id, NAMES)
+    table.merge((task_patch(job, 0, Cell(), (late, _end("SUCCEEDED", 0))),))
+    assert job_view(table, job.job_id, NAMES, {late}) == before
+    attempts = _task(table, job, unsettled={late})["attempts"]
+    assert [each["state"] for each in attempts] == ["SUCCEEDED", "RUNNING"]
+    assert jobs_view(table, NAMES, {late}, include_over=False) == []
+
+
+def test_a_cancelled_job_stays_cancelled_while_what_it_ran_ends() -> None:
+    job = _job()
+    attempt_id = make_attempt(job)
+    cancel = JobPatch(job.job_id, cancelled_through=1, cancelled_unix_ms=CREATED_MS + 1_500)
+    table = _table(job, task_patch(job, 0, running(attempt_id)), cancel)
+    assert job_view(table, job.job_id, NAMES)["state"] == "CANCELLED"
+    for state in ("CANCELLED", "FAILED"):
+        table.merge((_ended(attempt_id, _end(state, 3), job),))
+        assert job_view(table, job.job_id, NAMES, {attempt_id})["state"] == "CANCELLED"
+
+
+def test_whatever_is_over_has_finished_at_some_time() -> None:
+    job = _job(2)
+    cancel = JobPatch(job.job_id, cancelled_through=1, cancelled_unix_ms=CREATED_MS + 5_000)
+    ended = _ended(make_attempt(job), _end("SUCCEEDED", 0), job)
+    other = _ended(make_attempt(job, 1), _end("SUCCEEDED", 0), job)
+    lost = _ended(make_attempt(job, 1), End(EndState.LOST), job)
+
+    def finished(*patches: JobPatch) -> str:
+        return str(job_view(_table(job, *patches), job.job_id, NAMES)["finished_at"])[-10:]
+
+    assert finished(cancel) == "05:05.250Z", "before anything ran"
+    assert finished(ended, cancel) == "05:05.250Z", "half-way"
+    assert finished(ended, other, cancel) == "05:02.250Z", "too late to matter"
+    assert finished(ended, lost) == "05:02.250Z"
+    assert finished(lost, cancel) == "05:05.250Z"
+    nobody_knows = JobPatch(job.job_id, cancelled_through=1)
+    assert finished(nobody_knows) == "05:00.250Z"
+
+
+def test_tasks_in_slices_are_the_same_tasks() -> None:
+    job = _job(5)
+    table = _table(job, task_patch(job, 3, running(make_attempt(job, 3))))
+    whole = job_view(table, job.job_id, NAMES, with_tasks=True)["task_list"]
+    sliced = [
+        each
+        for first, last in ((0, 1), (2, 3), (4, 4))
+        for each in task_list(table, job.job_id, NAMES, (), first, last)
+    ]
+    assert sliced == whole

@@ -29,12 +29,16 @@ from rain.sched.identity import attempt_key
 from rain.sched.ledger import Ledger
 from rain.sched.messages import (
     Assign,
+    AttemptEnd,
     AttemptReport,
+    Cell,
     Inventory,
     InventoryRequest,
+    JobPatch,
     Report,
     ReportAck,
     Stop,
+    TaskPatch,
 )
 from rain.sched.records import AttemptRow, JobRow
 from rain.sched.worker import Worker, WorkerConfig
@@ -151,14 +155,16 @@ def test_an_outcome_is_repeated_until_it_is_acknowledged() -> None:
 
 
 def test_how_an_exit_is_judged() -> None:
-    def judged(exit_code: int, *, out_of_memory: bool = False) -> End | None:
+    def judged(exit_code: int, *, out_of_memory: bool = False, is_lost: bool = False) -> End | None:
         made = running()
-        event = ContainerExited(attempt(), exit_code, 5, 9, out_of_memory)
+        event = ContainerExited(attempt(), exit_code, 5, 9, out_of_memory, is_lost)
         return end_in(made.on_exited(event, 2_000))
 
     assert judged(0) == End(EndState.SUCCEEDED, 0, "", 5, 9)
     assert judged(3) == End(EndState.FAILED, 3, "", 5, 9)
     assert judged(137, out_of_memory=True) == End(EndState.OUT_OF_MEMORY, 137, "", 5, 9)
+    lost = End(EndState.LOST, -1, "the engine was stopped under it", 5, 9)
+    assert judged(137, is_lost=True) == lost
 
 
 def end_in(outputs: list[Output]) -> End | None:
@@ -279,6 +285,54 @@ def test_a_container_that_ended_while_the_agent_was_away_is_an_outcome() -> None
     end = end_in(made.on_listed(ContainersListed((found,)), 1_100))
 
     assert end == End(EndState.SUCCEEDED, 0, "", 5, 9)
+
+
+def test_a_container_that_its_engine_took_along_while_the_agent_was_away_is_lost() -> None:
+    made = worker(AttemptRow(attempt(), Stage.RUNNING))
+    found = ContainerFound(attempt_key(attempt()), 5, 255, False, 9, is_lost=True)
+
+    end = end_in(made.on_listed(ContainersListed((found,)), 1_100))
+
+    assert end == End(EndState.LOST, -1, "the engine was stopped under it", 5, 9)
+
+
+def test_the_time_limit_of_an_adopted_attempt_counts_from_its_start() -> None:
+    job = job_of("head", 3, timeout_ms=5_000)
+    row = AttemptRow(attempt(job=job), Stage.RUNNING)
+    made = Worker(
+        Identity(NodeId("w"), "w", 1), FACTS, WorkerConfig(), Ledger([JobRow(job)]), (row,)
+    )
+    made.follow(EPOCH, False, 1_000)
+    found = ContainerFound(attempt_key(attempt(job=job)), 5, running_ms=4_000)
+
+    told = (AttemptReport(attempt(job=job), Stage.RUNNING, 4_000),)
+    assert made.on_listed(ContainersListed((found,)), 1_100) == [
+        Persist((row,), then=(Post(HEAD, Report(EPOCH, told)),))
+    ]
+    assert made.next_deadline_ms() == 2_100
+    assert made.on_deadline(2_100) == [StopContainer(attempt(job=job), 10_000)]
+
+
+def test_what_could_not_be_started_ended_when_the_executor_said_so() -> None:
+    made = worker()
+    made.on_assign(HEAD, assign(0), 1_000)
+    failed = ContainerFailed(attempt(), 127, "no such command", ended_unix_ms=9)
+    end = End(EndState.FAILED, 127, "no such command", 0, 9)
+    assert end_in(made.on_failed(failed, 1_200)) == end
+
+
+def test_what_has_ended_here_never_starts_again_whoever_orders_it() -> None:
+    made = running()
+    made.on_exited(ContainerExited(attempt(), 0, 5, 9), 1_200)
+    made.on_report_ack(HEAD, ReportAck(EPOCH, (attempt(),)))
+    before = End(EndState.LOST, reason="it has ended here before")
+    assert made.on_assign(HEAD, assign(0), 1_300) == [report(Stage.ENDED, before)]
+
+    told = worker()
+    end = End(EndState.SUCCEEDED, 0, "", 5, 9)
+    patch = TaskPatch(1, 1, Cell(), (AttemptEnd(attempt(1), end),))
+    told._ledger.merge((JobPatch(JOB.job_id, JOB, tasks=(patch,)),))
+    assert told.on_assign(HEAD, assign(1), 1_000) == [report(Stage.ENDED, end, task=1)]
 
 
 def test_a_full_disk_refuses_what_was_being_written_down() -> None:

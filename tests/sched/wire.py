@@ -19,6 +19,7 @@ from rain.effects import (
     DeadlinePassed,
     DiskFailed,
     Effect,
+    EpochSeen,
     Event,
     FollowerHeard,
     MemberDown,
@@ -258,6 +259,8 @@ class Wire:
                 case RemoveContainer(attempt_key=key):
                     host.containers.pop(key, None)
                     self.lines.append(f"{node_id} removes a container")
+                case EpochSeen(epoch=epoch):
+                    self.lines.append(f"{node_id} has met reign {epoch.number}")
                 case Answer():
                     host.answers.append(output)
                     self.lines.append(f"{node_id} answers {output.copies} {output.error}".strip())
