@@ -229,7 +229,11 @@ class Laws:
         since_us = self._world.now_us - QUIET_US
         if host.disturbed_us > since_us:
             return 1
-        return sum(1 for one in self._hosts if one.is_awake and one.disturbed_us <= since_us)
+        return sum(
+            1
+            for one in self._hosts
+            if one.is_awake and not one.is_leaving and one.disturbed_us <= since_us
+        )
 
     def _ended_by_order(self, host: Host, key: str, verb: str) -> None:
         container = host.executor.containers.get(key)
