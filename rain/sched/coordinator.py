@@ -174,8 +174,7 @@ class Coordinator:
         self._is_dirty = False
 
     def note_beat(self, epoch: Epoch, beat: int) -> None:
-        if epoch == self._reign.epoch:
-            self._reign.beat = beat
+        self._reign.note_beat(epoch, beat)
 
     # --- What members say ------------------------------------------------------------------------
 

@@ -283,6 +283,12 @@ class Judgement:
 
     def _resolve(self, job_id: JobId, task: int, now_ms: int) -> list[Output]:
         """Make the cell and what is live agree; see the top of this file."""
+        ends = self._table.ends(job_id, task)
+        for attempt_id in list(self._live.get((job_id, task), {})):
+            # Another reign has seen its end: a report that was still on its way made it live.
+            known = ends.get(attempt_id)
+            if known is not None and known.state is not EndState.LOST:
+                self._let_go(attempt_id)
         outputs = self._reconcile(job_id, task, now_ms)
         cell = self._table.cell(job_id, task)
         for attempt_id in self._live.get((job_id, task), {}):

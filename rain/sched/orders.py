@@ -29,7 +29,7 @@ class Reign:
 
     epoch: Epoch | None = None
     epochs: dict[Epoch, None] = field(default_factory=dict)
-    beat: int = 0
+    _beat: tuple[Epoch, int] | None = None
     _blocked: dict[tuple[JobId, int], None] = field(default_factory=dict)
     _later: Epoch | None = None
 
@@ -37,10 +37,18 @@ class Reign:
         assert self.epoch is not None, "only a coordinator decides"
         return self.epoch
 
+    @property
+    def beat(self) -> int:
+        """The newest heartbeat of this reign; 0 before its first."""
+        return self._beat[1] if self._beat is not None and self._beat[0] in self.epochs else 0
+
+    def note_beat(self, epoch: Epoch, beat: int) -> None:
+        # Kept past `end`: a reign that was laid down for a moment goes on with its count.
+        self._beat = (epoch, beat)
+
     def end(self) -> None:
         self.epoch = None
         self.epochs.clear()
-        self.beat = 0
         self._blocked.clear()
         self._later = None
 

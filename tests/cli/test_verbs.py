@@ -99,7 +99,7 @@ def test_a_job_with_its_tasks(rain: Rain, agent: FakeAgent) -> None:
     task = {
         "index": 5, "state": "SUCCEEDED", "exit_code": 0, "node": "pc2", "attempts": [lost, fine],
     }  # fmt: skip
-    agent.on("job", end(**job(task_list=[task], waiting_for=["a PC with 2 GPUs"])))
+    agent.on("job", end(**job(task_list=[task], waiting_for={"too_few_cpus": 2})))
     told = rain("job", "last", "--tasks").out
     assert agent.args("job") == {"id": "last", "tasks": True}
     assert "waiting for:   a PC with 2 GPUs" in told
