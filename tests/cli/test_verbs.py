@@ -102,7 +102,7 @@ def test_a_job_with_its_tasks(rain: Rain, agent: FakeAgent) -> None:
     agent.on("job", end(**job(task_list=[task], waiting_for={"too_few_cpus": 2})))
     told = rain("job", "last", "--tasks").out
     assert agent.args("job") == {"id": "last", "tasks": True}
-    assert "waiting for:   a PC with 2 GPUs" in told
+    assert "waiting for:   too few cpus (2 PC(s))" in told
     assert "LOST" in told
     assert "its PC is gone" in told
 
