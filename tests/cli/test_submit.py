@@ -153,10 +153,12 @@ def test_waiting_follows_the_output_and_passes_the_exit_code_on(
     _accepts(agent)
     agent.on("logs", output(b"out\n"), output(b"err\n", fd=2), output(b"no newline"), end())
     agent.on("wait", end(exit_code=7, jobs=[job(state="FAILED", exit_code=7)]))
+    attempt = {"number": 1, "node": "pc1", "state": "FAILED", "reason": "no such image"}
+    agent.on("job", end(**job(task_list=[{"index": 0, "attempts": [attempt]}])))
     told = rain("submit", "--wait", "--image", "i", "--", "x")
     assert (told.code, told.out) == (7, "out\nno newline")
     assert told.err.splitlines() == [
-        "submitted abc", "err", "rain: job abc FAILED (exit code 7)",
+        "submitted abc", "err", "rain: job abc FAILED (exit code 7): no such image",
     ]  # fmt: skip
     assert agent.args("logs") == {"id": "abc", "task": None, "follow": True}
 
