@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: setup fmt check test sim integration demo bench night lock clean
+.PHONY: setup fmt check test sim plants integration demo bench night lock clean
 
 setup: $(VENV)/.ready
 
@@ -30,6 +30,14 @@ test: setup
 
 sim: setup
 	$(BIN)/python -m sim --seeds 1:500
+
+# Every planted bug must be found: a simulator that finds nothing proves nothing.
+plants: setup
+	@for plant in $$($(BIN)/python -m sim --plants | cut -d' ' -f1); do \
+	    $(BIN)/python -m sim --plant $$plant --seeds 1:300 >$(VENV)/plant.log 2>&1; \
+	    if [ $$? -ne 1 ]; then tail -n 3 $(VENV)/plant.log; echo "$$plant: not found"; exit 1; fi; \
+	    echo "$$plant: $$(grep -m1 '^seed' $(VENV)/plant.log)"; \
+	done
 
 integration: setup
 	$(BIN)/python -m pytest tests/integration

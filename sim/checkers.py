@@ -225,14 +225,18 @@ class Laws:
         return host if epoch is None else self._by_id[epoch.node_id]
 
     def _quiet_around(self, host: Host) -> int:
-        """How many this coordinator must count on: itself, and whoever was left in peace."""
+        """How many this coordinator must count on: itself, and whom it reaches undisturbed."""
         since_us = self._world.now_us - QUIET_US
         if host.disturbed_us > since_us:
             return 1
         return sum(
             1
             for one in self._hosts
-            if one.is_awake and not one.is_leaving and one.disturbed_us <= since_us
+            if one.is_awake
+            and not one.is_leaving
+            and one.disturbed_us <= since_us
+            and self._network.is_open(host.index, one.index)
+            and self._network.is_open(one.index, host.index)
         )
 
     def _ended_by_order(self, host: Host, key: str, verb: str) -> None:
