@@ -314,10 +314,16 @@ class Judgement:
             if not self._orders.is_assigned(current):
                 return []
             live[current] = _Live(now_ms, cell.stage)
-        kept = min(live, key=lambda a: (live[a].since_ms, a != current, a))
+        kept = min(
+            live,
+            key=lambda a: (live[a].stage is not Stage.RUNNING, live[a].since_ms, a != current, a),
+        )
         stage = live[kept].stage
         stops = self._orders.stop(sorted(a for a in live if a != kept), "another stands", now_ms)
-        if kept == current and cell.epoch in self._reign.epochs:
+        # Who stops a rival decides anew, under the newest number: another reign may have decided
+        # for the rival, under a number between, and tables that say so are on their way.
+        has_decided = cell.epoch == epoch or (not stops and cell.epoch in self._reign.epochs)
+        if kept == current and has_decided:
             if stage <= cell.stage:
                 return [*stops]
             after = Cell(False, cell.generation, False, cell.epoch, cell.turn, stage, kept)
