@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,13 +68,15 @@ class ControlServer:
     async def open(self) -> None:
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         mask = os.umask(0o177)  # the socket is 0600 from its first moment
         try:
-            self._server = await asyncio.start_unix_server(
-                self._on_connection, self._path, limit=REQUEST_BYTES_MAX
-            )
+            listening.bind(str(self._path))
         finally:
-            os.umask(mask)
+            os.umask(mask)  # at once: it is the whole process's
+        self._server = await asyncio.start_unix_server(
+            self._on_connection, sock=listening, limit=REQUEST_BYTES_MAX
+        )
 
     async def close(self) -> None:
         if self._server is not None:

@@ -1,4 +1,4 @@
-"""The driver: the only clock, the only timer, and the pump that carries effects out.
+"""The driver: the only timer, and the pump that carries effects out.
 
 It feeds the pure node one event at a time and does what the node orders. Two rules hold the
 promises of `effects.py`:
@@ -10,25 +10,23 @@ promises of `effects.py`:
 
 import asyncio
 import contextlib
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from rain.agent.address_book import AddressBook
+from rain.agent.clock import now_ms
+from rain.agent.writer import Disk, Writer
 from rain.effects import (
     Answer,
     Broadcast,
     Cast,
     DeadlinePassed,
-    DiskFailed,
-    DiskRecovered,
     Effect,
     Event,
     Lagged,
     Log,
     Message,
     Persist,
-    Persisted,
     Post,
     Received,
     RemoveContainer,
@@ -42,16 +40,12 @@ from rain.log import Logger
 from rain.mesh import codec
 from rain.model import Address, Identity, NodeId
 from rain.node import Node
-from rain.store import Store, StoreError
 
-WRITES_QUEUED_MAX = 10_000
-DIRTY_ROWS_MAX = 200_000
 LATE_MS = 30
 """A timer later than this lets waiting packets be read before anybody is accused."""
 LATE_YIELD_MS = 20
 LAG_TOLD_MS = 50
 CHECK_INTERVAL_MS = 1_000
-DISK_RETRY_MS = 1_000
 
 
 class Network(Protocol):
@@ -71,16 +65,6 @@ class Containers(Protocol):
     def remove(self, effect: RemoveContainer) -> None: ...
 
 
-def now_ms() -> int:
-    """The monotonic clock of this PC."""
-    return time.monotonic_ns() // 1_000_000
-
-
-def now_unix_ms() -> int:
-    """The wall clock, for people's eyes only."""
-    return time.time_ns() // 1_000_000
-
-
 class Driver:
     """Feeds events to a node, carries its effects out, keeps its one timer."""
 
@@ -89,28 +73,31 @@ class Driver:
         make_node: Callable[[int], Node],
         identity: Identity,
         book: AddressBook,
-        store: Store,
+        store: Disk,
         log: Logger,
     ) -> None:
         self._started_ms = now_ms()
         self.node = make_node(self._started_ms)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.stopped = asyncio.Event()
-        self.disk_reason = ""
         self.answers: dict[int, asyncio.Future[Answer]] = {}
         self._identity = identity
         self._book = book
-        self._store = store
         self._log = log
+        self.writer = Writer(store, self._follow_up, self.feed, log)
         self._network: Network | None = None
         self._containers: Containers | None = None
-        self._writes: asyncio.Queue[tuple[int, Persist]] = asyncio.Queue(WRITES_QUEUED_MAX)
-        self._dirty: dict[str, bytes | None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_deadline_ms: int | None = None
+        self._is_yielding = False
         self._last_ms = self._started_ms
         self._checked_ms = self._started_ms
         self._change = asyncio.Event()
+
+    @property
+    def disk_reason(self) -> str:
+        """Why the disk refuses; empty: it works."""
+        return self.writer.reason
 
     def connect(self, network: Network, containers: Containers) -> None:
         self._network = network
@@ -158,21 +145,6 @@ class Driver:
             async with asyncio.timeout(timeout_ms / 1_000):
                 await self._change.wait()
 
-    async def write_forever(self) -> None:
-        """Carry out writes in order, everything that waits in one go."""
-        while True:
-            batch = [await self._writes.get()]
-            while not self._writes.empty():
-                batch.append(self._writes.get_nowait())
-            await self._write(batch)
-
-    async def retry_disk_forever(self) -> None:
-        """While the disk refuses, try again what it still owes, so that its return is noticed."""
-        while True:
-            await asyncio.sleep(DISK_RETRY_MS / 1_000)
-            if self.disk_reason and self._writes.empty():
-                self._writes.put_nowait((now_ms(), Persist()))
-
     # --- effects ---------------------------------------------------------------------------------
 
     def _carry_out(self, effect: Effect) -> None:
@@ -191,7 +163,7 @@ class Driver:
             case Route(node_id=node_id, address=address):
                 self._book.learn(node_id, address)
             case Persist():
-                self._enqueue(effect)
+                self.writer.enqueue(effect)
             case StartContainer():
                 self._containers.start(effect)
             case StopContainer():
@@ -221,67 +193,21 @@ class Driver:
             return
         self._network.post(to, codec.encode(message))
 
-    # --- writes ----------------------------------------------------------------------------------
-
-    def _enqueue(self, write: Persist) -> None:
-        try:
-            self._writes.put_nowait((now_ms(), write))
-        except asyncio.QueueFull:
-            # As a disk that refuses: what depends on the write does not happen, peers ask again.
-            self._owe([write])
-            self._disk_failed("the disk is too slow: too many writes wait")
-
-    async def _write(self, batch: list[tuple[int, Persist]]) -> None:
-        rows = dict(self._dirty)
-        for _, write in batch:
-            rows.update(_rows(write))
-        puts = [(key, value) for key, value in rows.items() if value is not None]
-        deletes = [key for key, value in rows.items() if value is None]
-        try:
-            await self._store.write(puts, deletes)
-        except StoreError as error:
-            self._owe([write for _, write in batch])
-            self._disk_failed(str(error))
-            return
-        self._dirty.clear()
-        if self.disk_reason:
-            self.disk_reason = ""
-            self._log.info("disk_recovered")
-            self.feed(DiskRecovered())
-        done_ms = now_ms()
-        for asked_ms, write in batch:
-            self._follow_up(write, done_ms - asked_ms)
-
-    def _follow_up(self, write: Persist, took_ms: int) -> None:
+    def _follow_up(self, effects: Sequence[Effect]) -> None:
+        """What depended on a write that is on disk now."""
         if self.failed.done():
             return
         try:
-            for effect in write.then:
+            for effect in effects:
                 self._carry_out(effect)
         except Exception as error:
             self.failed.set_exception(error)
-            return
-        if write.token:
-            self.feed(Persisted(write.token, took_ms))
-
-    def _owe(self, batch: list[Persist]) -> None:
-        """Rows the disk refused are in memory already: they go with the next write that works."""
-        for write in batch:
-            self._dirty.update(_rows(write))
-        assert len(self._dirty) <= DIRTY_ROWS_MAX, "the disk has refused too much for too long"
-
-    def _disk_failed(self, reason: str) -> None:
-        if not self.disk_reason:
-            self._log.warning("disk_failed", reason=reason)
-            # Soon, not now: the node may be in the middle of an event.
-            asyncio.get_running_loop().call_soon(self.feed, DiskFailed(reason))
-        self.disk_reason = reason
 
     # --- the one timer ---------------------------------------------------------------------------
 
     def _rearm(self) -> None:
         deadline_ms = self.node.next_deadline_ms()
-        if deadline_ms == self._timer_deadline_ms:
+        if self._is_yielding or deadline_ms == self._timer_deadline_ms:
             return
         if self._timer is not None:
             self._timer.cancel()
@@ -295,20 +221,18 @@ class Driver:
     def _on_timer(self, deadline_ms: int) -> None:
         late_ms = now_ms() - deadline_ms
         if late_ms > LATE_MS:
+            # There is one timer at any time: until the yield is over, none other is armed.
+            self._is_yielding = True
+            wait_s = LATE_YIELD_MS / 1_000
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._pass_deadline)
             if late_ms > LAG_TOLD_MS:
                 self.feed(Lagged(late_ms))
-            asyncio.get_running_loop().call_later(LATE_YIELD_MS / 1_000, self._pass_deadline)
         else:
             self._last_ms = max(self._last_ms, deadline_ms)  # a loop may fire a hair early
             self._pass_deadline()
 
     def _pass_deadline(self) -> None:
+        self._is_yielding = False
         self._timer = None
         self._timer_deadline_ms = None
         self.feed(DeadlinePassed())
-
-
-def _rows(write: Persist) -> dict[str, bytes | None]:
-    rows: dict[str, bytes | None] = {put.key(): codec.encode_record(put) for put in write.puts}
-    rows.update(dict.fromkeys(write.deletes))
-    return rows

@@ -6,6 +6,7 @@ through events. A started agent lists what the last one left running before it s
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,7 +26,7 @@ from rain.effects import (
 from rain.exec import hardware
 from rain.exec.containers import DockerExecutor
 from rain.exec.labels import ExecLabels
-from rain.exec.processes import ProcessExecutor
+from rain.exec.processes import ProcessExecutor, raise_open_files_limit
 from rain.log import Logger
 from rain.model import AttemptId, Facts, Resources
 from rain.sched.identity import attempt_key
@@ -42,7 +43,7 @@ class Executor(Protocol):
     """What runs attempts. Never raises from start, stop and remove: it reports."""
 
     async def open(self) -> str: ...
-    async def list_containers(self) -> tuple[ContainerFound, ...]: ...
+    async def list_containers(self) -> tuple[ContainerFound, ...] | None: ...
     async def start(self, effect: StartContainer) -> None: ...
     async def stop(self, attempt_key: str, grace_ms: int) -> None: ...
     async def remove(self, attempt_key: str) -> None: ...
@@ -70,12 +71,15 @@ class Executors:
         if options.executor in ("process", "both"):
             self._all["process"] = ProcessExecutor(labels, folder, report)
         self._reasons = dict.fromkeys(self._all, "not opened yet")
+        self._broke = asyncio.Event()
+        """One that worked does not any more."""
         self._where: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._measured = Facts()
 
     async def open(self) -> None:
         """Open what can be opened and measure the PC; what cannot says why in the facts."""
+        raise_open_files_limit()
         self._measured = await asyncio.to_thread(hardware.measure)
         for name, executor in self._all.items():
             self._reasons[name] = await executor.open()
@@ -102,22 +106,27 @@ class Executors:
         return dict(self._reasons)
 
     async def list_all(self) -> None:
-        """Tell the node what runs here and what ended while no agent looked."""
+        """Tell the node what runs here and what ended while no agent looked.
+
+        Of an executor that does not work or does not answer nothing is known, and that is told too.
+        """
         found: list[ContainerFound] = []
+        answered: list[str] = []
         for name, executor in self._all.items():
-            if self._reasons[name]:
+            listed = None if self._reasons[name] else await executor.list_containers()
+            if listed is None:
                 continue
-            for one in await executor.list_containers():
+            answered.append(name)
+            for one in listed:
                 self._where[one.attempt_key] = name
                 found.append(one)
-        self._report(ContainersListed(tuple(found)))
+        self._report(ContainersListed(tuple(found), tuple(answered)))
 
     async def keep_measured(self) -> None:
         """Open again what would not open; tell the pool when the PC offers something else."""
         told = self.facts()
         while True:
-            broken = any(self._reasons.values())
-            await asyncio.sleep(REOPEN_INTERVAL_S if broken else MEASURE_INTERVAL_S)
+            await self._pause()
             for name, reason in list(self._reasons.items()):
                 if reason:
                     self._reasons[name] = await self._all[name].open()
@@ -127,6 +136,16 @@ class Executors:
             if self.facts() != told:
                 told = self.facts()
                 self._report(HardwareMeasured(told))
+
+    async def _pause(self) -> None:
+        """Until something is to be opened again, or the PC is to be measured."""
+        self._broke.clear()
+        if any(self._reasons.values()):
+            await asyncio.sleep(REOPEN_INTERVAL_S)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(MEASURE_INTERVAL_S):
+                await self._broke.wait()
 
     # --- orders ----------------------------------------------------------------------------------
 
@@ -148,6 +167,7 @@ class Executors:
 
     def remove(self, effect: RemoveContainer) -> None:
         executor = self._executor_of(effect.attempt_key)
+        self._where.pop(effect.attempt_key, None)
         if executor is not None:
             self._spawn(executor.remove(effect.attempt_key))
 
@@ -168,7 +188,7 @@ class Executors:
             await asyncio.wait(self._tasks, timeout=STOPPED_WAIT_S)
         for name, executor in self._all.items():
             if remove_all and not self._reasons[name]:
-                for one in await executor.list_containers():
+                for one in await executor.list_containers() or ():
                     await executor.stop(one.attempt_key, 0)
                     await executor.remove(one.attempt_key)
             await executor.close()
@@ -189,7 +209,9 @@ class Executors:
         self._log.info("engine_state", reason=reason or "works")
         self._reasons["docker"] = reason
         self._report_soon(HardwareMeasured(self.facts()))
-        if not reason:
+        if reason:
+            self._broke.set()
+        else:
             self._spawn(self.list_all())
 
     def _report_soon(self, event: Event) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 
 from rain.agent.address_book import AddressBook
+from rain.agent.clock import now_ms, now_unix_ms
 from rain.agent.control import ControlServer
-from rain.agent.driver import Driver, now_ms, now_unix_ms
+from rain.agent.driver import Driver
 from rain.agent.executors import Executors
 from rain.agent.joining import JoinError, choose_pool, hear_a_member, resolve_contacts
 from rain.agent.logs import Logs
@@ -43,6 +44,7 @@ BOOT_KEY = "agent/boot"
 """The one row that is the agent's own: how often it has started."""
 AGENT_ROWS = "agent/"
 STOP_WAIT_S = 4.0
+OPEN_WAIT_S = 5.0
 ADDRESS_INTERVAL_S = 2.0
 DRAIN_POLL_MS = 1_000
 NICENESS = -5
@@ -96,6 +98,7 @@ class _Agent:
         self._forget = False
         self._stop_asked = asyncio.Event()
         self._drain_ms = 0
+        self._signals = 0
         self._heard = asyncio.Event()
         self._driver: Driver | None = None
         self._log: Logger
@@ -139,7 +142,9 @@ class _Agent:
                 await self._hear(identity, transport, pool)
                 keys.keep_pool(options.data_dir, pool)
             executors = self._executors(pool, identity)
-            await executors.open()
+            with contextlib.suppress(TimeoutError):  # it is tried again and again later
+                async with asyncio.timeout(OPEN_WAIT_S):
+                    await executors.open()
             driver = self._make_driver(store, recovered, identity, transport, executors)
             return await self._serve(driver, executors, streams, transport, pool, tasks)
         finally:
@@ -214,30 +219,35 @@ class _Agent:
         with contextlib.suppress(OSError):  # not everybody may
             os.nice(NICENESS)
         driver.feed(HardwareMeasured(executors.facts()))
-        await executors.list_all()
-        tasks.append(asyncio.create_task(driver.write_forever()))
-        tasks.append(asyncio.create_task(driver.retry_disk_forever()))
-        tasks.append(asyncio.create_task(executors.keep_measured()))
-        tasks.append(asyncio.create_task(self._watch_addresses(driver, transport)))
+        forever = [
+            asyncio.create_task(driver.writer.run()),
+            asyncio.create_task(executors.keep_measured()),
+            asyncio.create_task(self._watch_addresses(driver, transport)),
+        ]
         await control.open()
-        tasks.append(asyncio.create_task(self._tell_ready(driver, pool)))
+        # An engine may take its time: the node is a member meanwhile, and can be stopped.
+        once = [
+            asyncio.create_task(executors.list_all()),
+            asyncio.create_task(self._tell_ready(driver, pool)),
+        ]
+        devices = tuple(tasks)
+        tasks += [*forever, *once]
         try:
-            code = await self._until_stopped(driver, tasks)
+            code = await self._until_stopped(driver, [*devices, *forever])
             await executors.close(remove_all=code == 0)
             return code
         finally:
             await control.close()
 
-    async def _until_stopped(self, driver: Driver, tasks: list[asyncio.Task[Any]]) -> int:
+    async def _until_stopped(self, driver: Driver, forever: list[asyncio.Task[Any]]) -> int:
         stop = asyncio.create_task(self._stop_asked.wait())
-        ready = tasks[-1]
-        forever = [task for task in tasks if task is not ready]
-        watched: set[asyncio.Future[Any]] = {stop, driver.failed, *forever}
-        await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-        if not stop.done():
-            stop.cancel()
+        watched: set[asyncio.Future[Any]] = {driver.failed, *forever}
+        await asyncio.wait({stop, *watched}, return_when=asyncio.FIRST_COMPLETED)
+        if stop.done():
+            await self._drain(driver, watched)
+        stop.cancel()
+        if any(one.done() for one in watched):
             return self._explain(driver, forever)
-        await self._drain(driver)
         driver.feed(StopRequested())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_WAIT_S):
@@ -261,7 +271,7 @@ class _Agent:
         )
         return EXIT_FAILED
 
-    async def _drain(self, driver: Driver) -> None:
+    async def _drain(self, driver: Driver, watched: set[asyncio.Future[Any]]) -> None:
         """`rain down --drain`: take nothing new, let what runs here end, within the time."""
         if not self._drain_ms:
             return
@@ -271,6 +281,8 @@ class _Agent:
         driver.feed(HardwareMeasured(draining))
         deadline_ms = now_ms() + self._drain_ms
         while driver.node.sched.active_attempts() and now_ms() < deadline_ms:
+            if self._signals or any(one.done() for one in watched):
+                return
             await driver.wait_change(DRAIN_POLL_MS)
 
     async def _tell_ready(self, driver: Driver, pool: Pool) -> None:
@@ -281,9 +293,9 @@ class _Agent:
             for member in driver.node.gossip.members()
             if member.record.state is MemberState.ALIVE
         ]
-        own = driver.node.identity.name
-        facts = next(m.facts for m in alive if m.record.name == own)
-        _say(f"ready: {own} is in pool {pool.name!r} with {len(alive)} PC(s)")
+        own = driver.node.identity
+        facts = next(m.facts for m in alive if m.record.node_id == own.node_id)
+        _say(f"ready: {own.name} is in pool {pool.name!r} with {len(alive)} PC(s)")
         if facts.works:
             capacity = facts.capacity
             _say(
@@ -339,7 +351,8 @@ class _Agent:
                 loop.add_signal_handler(sign, self._on_signal)
 
     def _on_signal(self) -> None:
-        if self._stop_asked.is_set():
+        self._signals += 1
+        if self._signals > 1:
             os._exit(130)  # the second Ctrl-C means now
         _say("stopping (again: at once)")
         self._stop_asked.set()

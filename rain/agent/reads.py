@@ -9,8 +9,9 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+from rain.agent.clock import now_ms
 from rain.agent.control import Json, VerbError, encoded
-from rain.agent.driver import Driver, now_ms
+from rain.agent.driver import Driver
 from rain.mesh.streams import CallError, Streams
 from rain.model import Identity, JobId, NodeId
 from rain.sched import views

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 from msgspec.structs import fields
 
+from rain.agent.clock import now_unix_ms
 from rain.agent.control import End, Item, Json, Verb, VerbError
-from rain.agent.driver import Driver, now_unix_ms
+from rain.agent.driver import Driver
 from rain.agent.logs import Logs
 from rain.agent.reads import Reads, is_over
 from rain.effects import Answer, Proposed

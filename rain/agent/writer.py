@@ -1,0 +1,131 @@
+"""Writes, in order, everything that waits in one go; and what a disk that refuses does to them.
+
+A write that fails takes what depends on it along, and so do all that were asked for before the
+node was told: it hears DiskFailed and asks anew for what still matters. What the node holds in
+memory by then must get to disk all the same, so its rows stay *owed* and go with the first write
+that works. Rows of the job table are not: the table writes itself anew on DiskRecovered.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from rain.agent.clock import now_ms
+from rain.effects import DiskFailed, DiskRecovered, Effect, Event, Persist, Persisted
+from rain.log import Logger
+from rain.mesh import codec
+from rain.sched.records import CancelRow, JobRow, TaskRow
+from rain.store import StoreError
+
+WRITES_QUEUED_MAX = 10_000
+OWED_ROWS_MAX = 50_000
+DISK_RETRY_MS = 1_000
+
+Rows = dict[str, bytes | None]
+"""Key -> value; None: to be deleted."""
+
+
+class Disk(Protocol):
+    """What the writer needs of the store."""
+
+    async def write(self, puts: Sequence[tuple[str, bytes]], deletes: Sequence[str]) -> None: ...
+
+
+class Writer:
+    """The one queue to the disk."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        carry_out: Callable[[Sequence[Effect]], None],
+        feed: Callable[[Event], None],
+        log: Logger,
+    ) -> None:
+        self.reason = ""
+        """Why the disk refuses; empty: it works."""
+        self._disk = disk
+        self._carry_out = carry_out
+        self._feed = feed
+        self._log = log
+        self._queue: deque[tuple[int, Persist]] = deque()
+        self._owed: Rows = {}
+        self._wake = asyncio.Event()
+        self._is_told = False
+
+    def enqueue(self, write: Persist) -> None:
+        self._queue.append((now_ms(), write))
+        self._wake.set()
+        if len(self._queue) > WRITES_QUEUED_MAX:
+            # As a disk that refuses: what depends on a write does not happen, peers ask again.
+            self._fail("the disk is too slow: too many writes wait")
+
+    async def run(self) -> None:
+        """Write for ever; while the disk refuses, try again at intervals."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await self.write_once()
+            if self.reason:
+                await asyncio.sleep(DISK_RETRY_MS / 1_000)
+                self._wake.set()
+
+    async def write_once(self) -> None:
+        """One group: what is owed, and all that waits now."""
+        batch = list(self._queue)
+        self._queue.clear()
+        rows = dict(self._owed)
+        for _, write in batch:
+            rows.update(_rows(write))
+        puts = [(key, value) for key, value in rows.items() if value is not None]
+        deletes = [key for key, value in rows.items() if value is None]
+        try:
+            await self._disk.write(puts, deletes)
+        except StoreError as error:
+            self._owe(write for _, write in batch)
+            self._fail(str(error))
+            return
+        for key, value in rows.items():
+            if key in self._owed and self._owed[key] is value:
+                del self._owed[key]
+        if self._is_told:
+            self._is_told = False
+            self.reason = ""
+            self._log.info("disk_recovered")
+            self._feed(DiskRecovered())
+        done_ms = now_ms()
+        for asked_ms, write in batch:
+            self._carry_out(write.then)
+            if write.token:
+                self._feed(Persisted(write.token, done_ms - asked_ms))
+
+    def _fail(self, reason: str) -> None:
+        if not self.reason:
+            self._log.warning("disk_failed", reason=reason)
+            # Soon, not now: the node may be in the middle of an event.
+            asyncio.get_running_loop().call_soon(self._tell_failed)
+        self.reason = reason
+
+    def _tell_failed(self) -> None:
+        # All that is queued was asked for by a node that did not know yet.
+        self._owe(write for _, write in self._queue)
+        self._queue.clear()
+        self._wake.set()
+        self._is_told = True
+        self._feed(DiskFailed(self.reason))
+
+    def _owe(self, writes: Iterable[Persist]) -> None:
+        for write in writes:
+            self._owed.update(_rows(write, without_table=True))
+        while len(self._owed) > OWED_ROWS_MAX:
+            del self._owed[next(iter(self._owed))]
+
+
+def _rows(write: Persist, without_table: bool = False) -> Rows:
+    rows: Rows = {
+        put.key(): codec.encode_record(put)
+        for put in write.puts
+        if not (without_table and isinstance(put, JobRow | TaskRow | CancelRow))
+    }
+    rows.update(dict.fromkeys(write.deletes))
+    return rows

@@ -1,0 +1,96 @@
+"""The writer: what a disk that refuses does to what depends on it."""
+
+import asyncio
+from collections.abc import Sequence
+
+from rain.agent.writer import Writer
+from rain.effects import DiskFailed, DiskRecovered, Effect, Event, Log, Persist, Persisted
+from rain.election.records import EpochRecord
+from rain.log import Logger
+from rain.model import Epoch, NodeId
+from rain.store import StoreError
+
+
+class Disk:
+    """A disk in memory that refuses as often as it is told to."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, bytes] = {}
+        self.refusals = 0
+
+    async def write(self, puts: Sequence[tuple[str, bytes]], deletes: Sequence[str]) -> None:
+        await asyncio.sleep(0)
+        if self.refusals:
+            self.refusals -= 1
+            raise StoreError("full", "")
+        self.rows.update(puts)
+
+
+class Story:
+    """A writer, its disk, and all that happened in order."""
+
+    def __init__(self, logger: Logger) -> None:
+        self.disk = Disk()
+        self.told: list[object] = []
+        self.writer = Writer(self.disk, self._carry_out, self._feed, logger)
+
+    def _carry_out(self, effects: Sequence[Effect]) -> None:
+        self.told.extend(effects)
+
+    def _feed(self, event: Event) -> None:
+        self.told.append(event)
+
+
+def epoch_write(number: int, after: str, token: int = 0) -> Persist:
+    epoch = Epoch(number, NodeId("n1"), 7)
+    return Persist((EpochRecord(epoch, epoch),), then=(Log(after),), token=token)
+
+
+async def test_what_follows_a_write_comes_after_it(logger: Logger) -> None:
+    story = Story(logger)
+    story.writer.enqueue(epoch_write(1, "after", token=5))
+    await story.writer.write_once()
+
+    assert list(story.disk.rows) == [epoch_write(1, "").puts[0].key()]
+    assert story.told[0] == Log("after")
+    assert isinstance(story.told[1], Persisted)
+    assert story.told[1].token == 5
+
+
+async def test_what_waits_behind_a_failed_write_is_dropped_too(logger: Logger) -> None:
+    story = Story(logger)
+    story.disk.refusals = 1
+    story.writer.enqueue(epoch_write(1, "first"))
+    failing = asyncio.create_task(story.writer.write_once())
+    await asyncio.sleep(0)
+    story.writer.enqueue(epoch_write(2, "queued behind it"))
+    await failing
+    await asyncio.sleep(0)
+    assert story.told == [DiskFailed("full")]
+
+    await story.writer.write_once()
+    assert story.told == [DiskFailed("full"), DiskRecovered()]
+    assert story.writer.reason == ""
+
+
+async def test_rows_that_were_refused_reach_the_disk_with_the_next_write(logger: Logger) -> None:
+    story = Story(logger)
+    story.disk.refusals = 1
+    story.writer.enqueue(epoch_write(3, "never"))
+    await story.writer.write_once()
+    await asyncio.sleep(0)
+    await story.writer.write_once()
+
+    assert len(story.disk.rows) == 1
+    assert Log("never") not in story.told
+
+
+async def test_an_overflow_while_a_write_is_under_way_is_told_and_healed(logger: Logger) -> None:
+    story = Story(logger)
+    for number in range(10_002):
+        story.writer.enqueue(epoch_write(number, "x"))
+    await asyncio.sleep(0)
+    assert [type(one) for one in story.told] == [DiskFailed]
+
+    await story.writer.write_once()
+    assert [type(one) for one in story.told] == [DiskFailed, DiskRecovered]
