@@ -20,8 +20,11 @@ CONTROL_PATH_BYTES_MAX = 100
 """A Unix socket's path may have 104 bytes on some platforms, the closing zero included."""
 SETTINGS_BYTES_MAX = 64 * 1024
 CONTACTS_MAX = 64
+TASK_CPUS_MILLI_MIN = 10
 ARRAY_TASKS_MAX = 100_000
 """The same bound as rain.model.TASKS_MAX, which this light file does not import."""
+_HOST_PATTERN = re.compile(r"(?=.{1,253}$)(?:[^.]{1,63}\.)*[^.]{1,63}\.?")
+"""Labels with a dot between: what has an empty or a longer one is no name on any network."""
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 EXECUTORS = ("docker", "process", "both")
 # fmt: off
@@ -104,6 +107,22 @@ def parse_cpus(text: str) -> int:
     return _milli(text.strip())
 
 
+def parse_task_cpus(text: str) -> int:
+    """What a task may ask for: an engine gives no less than a hundredth of a CPU."""
+    milli = parse_cpus(text)
+    if milli < TASK_CPUS_MILLI_MIN:
+        raise ConfigError(f"{text!r} is too little for a task", "write 0.01 or more")
+    return milli
+
+
+def parse_user(text: str) -> str:
+    """UID or UID:GID, in numbers: the names of another PC's users mean nothing here."""
+    match = re.fullmatch(r"(\d{1,10})(?::(\d{1,10}))?", text.strip())
+    if match is None or any(int(part) >= 2**31 for part in match.groups() if part):
+        raise ConfigError(f"{text!r} is no user", "write UID or UID:GID, for example 1000:1000")
+    return text.strip()
+
+
 def share_cpus_milli(text: str, machine_cpus_milli: int) -> int:
     """What `rain up --cpus` offers of this machine: N, or N% of it."""
     percent = _percent(text)
@@ -169,7 +188,8 @@ def parse_array(text: str) -> ArrayRange:
 def parse_contact(text: str) -> tuple[str, int]:
     """HOST[:PORT] with IPv6 in brackets; the port is Rain's own when none is given."""
     match = re.fullmatch(r"(?:\[([0-9a-fA-F:.%\w]+)\]|([^:\[\]\s/]+))(?::(\d{1,5}))?", text.strip())
-    if match is None or (match[3] is not None and not 0 < int(match[3]) <= 65_535):
+    is_host = match is not None and (match[1] or _HOST_PATTERN.fullmatch(match[2]))
+    if match is None or not is_host or (match[3] and not 0 < int(match[3]) <= 65_535):
         raise ConfigError(
             f"{text!r} is not a contact", "contacts look like studio-pc or 10.0.0.7:7246"
         )

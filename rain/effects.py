@@ -115,6 +115,8 @@ class ContainersListed(_Plain, frozen=True):
     """What the executor found after a start of the agent or of the engine; orphans included."""
 
     found: tuple["ContainerFound", ...]
+    executors: tuple[str, ...] = ("docker", "process")
+    """Those that answered: what another one runs is not known."""
 
 
 class ContainerFound(_Plain, frozen=True):

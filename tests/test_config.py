@@ -92,7 +92,9 @@ def test_contacts() -> None:
     assert config.parse_contact("studio-pc") == ("studio-pc", 7246)
     assert config.parse_contact("10.0.0.7:99") == ("10.0.0.7", 99)
     assert config.parse_contact("[fe80::1%eth0]:99") == ("fe80::1%eth0", 99)
-    for text in ("", "a b", "host:0", "host:70000", "fe80::1", "http://host"):
+    assert config.parse_contact("pc.attic.") == ("pc.attic.", 7246)
+    no_names = ("a..b", ".", ".a", "x" * 64, "a." * 130)
+    for text in ("", "a b", "host:0", "host:70000", "fe80::1", "http://host", *no_names):
         with pytest.raises(ConfigError):
             config.parse_contact(text)
 

@@ -25,8 +25,9 @@ from rain.effects import (
 )
 from rain.exec import hardware
 from rain.exec.containers import DockerExecutor
+from rain.exec.kernel import raise_open_files_limit
 from rain.exec.labels import ExecLabels
-from rain.exec.processes import ProcessExecutor, raise_open_files_limit
+from rain.exec.processes import ProcessExecutor
 from rain.log import Logger
 from rain.model import AttemptId, Facts, Resources
 from rain.sched.identity import attempt_key
@@ -72,7 +73,9 @@ class Executors:
             self._all["process"] = ProcessExecutor(labels, folder, report)
         self._reasons = dict.fromkeys(self._all, "not opened yet")
         self._broke = asyncio.Event()
-        """One that worked does not any more."""
+        """One that worked does not any more, or did not answer."""
+        self._is_unlisted = False
+        """One that works did not say what it runs: it is asked again."""
         self._where: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._measured = Facts()
@@ -112,9 +115,13 @@ class Executors:
         """
         found: list[ContainerFound] = []
         answered: list[str] = []
+        self._is_unlisted = False
         for name, executor in self._all.items():
             listed = None if self._reasons[name] else await executor.list_containers()
             if listed is None:
+                if not self._reasons[name]:
+                    self._is_unlisted = True
+                    self._broke.set()
                 continue
             answered.append(name)
             for one in listed:
@@ -132,6 +139,8 @@ class Executors:
                     self._reasons[name] = await self._all[name].open()
                     if not self._reasons[name]:
                         await self.list_all()
+            if self._is_unlisted:
+                await self.list_all()
             self._measured = await asyncio.to_thread(hardware.measure)
             if self.facts() != told:
                 told = self.facts()
@@ -140,7 +149,7 @@ class Executors:
     async def _pause(self) -> None:
         """Until something is to be opened again, or the PC is to be measured."""
         self._broke.clear()
-        if any(self._reasons.values()):
+        if self._is_unlisted or any(self._reasons.values()):
             await asyncio.sleep(REOPEN_INTERVAL_S)
             return
         with suppress(TimeoutError):

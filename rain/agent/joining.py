@@ -68,11 +68,11 @@ def choose_pool(options: UpOptions) -> Membership:
             )
         return Membership(known, is_newcomer=False)
     if options.new:
-        pool = keys.new_pool(options.pool or f"{options.name}-pool")
-        keys.keep_pool(options.data_dir, pool)
-        return Membership(pool, is_newcomer=False)
+        return Membership(keys.new_pool(options.pool or f"{options.name}-pool"), is_newcomer=False)
     raise JoinError(
-        "this PC is in no pool yet",
+        f"this PC is not in pool {options.pool!r} yet: that takes a token of it"
+        if options.pool
+        else "this PC is in no pool yet",
         "found one here: rain up --new\n"
         "or join one: on a PC of it type `rain invite --token > token`, bring that file here,\n"
         "and type: rain up --join-file token",
@@ -112,7 +112,8 @@ async def resolve_contacts(options: UpOptions) -> tuple[Address, ...]:
     found: list[Address] = []
     for contact in options.contacts:
         host, port = parse_contact(contact)
-        with contextlib.suppress(OSError):
+        # A UnicodeError is about letters that no name on the network has.
+        with contextlib.suppress(OSError, UnicodeError):
             rows = await loop.getaddrinfo(host, port, family=socket.AF_INET, type=socket.SOCK_DGRAM)
             found.extend(Address(str(row[4][0]), port) for row in rows[:1])
     return tuple(found)

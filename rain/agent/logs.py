@@ -15,7 +15,7 @@ from rain.agent.control import Json
 from rain.agent.driver import Driver
 from rain.agent.executors import Executors
 from rain.agent.reads import Reads
-from rain.exec.logs import LogsUnavailable
+from rain.exec.logs import STDERR, STDOUT, LogsUnavailable
 from rain.mesh.streams import CallError, Streams
 from rain.model import AttemptId, Identity, JobId, NodeId, Stage
 from rain.sched.messages import Cell
@@ -26,6 +26,12 @@ FOLLOWED_MAX = 64
 PIECES_WAITING_MAX = 256
 POLL_MS = 200
 ATTEMPT_TRIES_MAX = 50
+READ_AGAIN_MS = 1_000
+"""After a reading that broke off: then it is read anew, and what was shown is skipped."""
+READS_MAX = 60
+"""Readings of one attempt in a row that show nothing new, while it is followed."""
+READS_ONCE_MAX = 3
+"""The same where a person waits only for what there is."""
 
 
 class Logs:
@@ -85,15 +91,62 @@ class Logs:
             if shown is not None:
                 yield {"note": f"attempt {attempt_id.number} starts anew", "task": task}
             shown = attempt_id
-            try:
-                async for fd, content in self._attempt(attempt_id, follow):
-                    text = base64.b64encode(content).decode()
-                    yield {"fd": fd, "data": text, "task": task}
-            except (CallError, LogsUnavailable):
-                name = self._reads.names().get(attempt_id.node_id, attempt_id.node_id)
-                yield {"note": f"the log is on {name}, which does not answer", "task": task}
+            async for piece in self._whole(attempt_id, follow):
+                yield {**piece, "task": task}
             if not follow or table.is_task_over(job_id, task):
                 return
+
+    async def _whole(self, attempt_id: AttemptId, follow: bool) -> AsyncIterator[Json]:
+        """All that an attempt prints, each byte once, over readings that break off.
+
+        Its PC may be cut off for a while, its agent may start anew, its engine may be away.
+        """
+        shown = {STDOUT: 0, STDERR: 0}
+        reads = 0
+        while True:
+            reads += 1
+            again = dict(shown)
+            broke_off = False
+            try:
+                async for fd, content in self._attempt(attempt_id, follow):
+                    skipped = min(again.get(fd, 0), len(content))
+                    again[fd] = again.get(fd, 0) - skipped
+                    if skipped == len(content):
+                        continue
+                    reads = 0
+                    shown[fd] = shown.get(fd, 0) + len(content) - skipped
+                    yield {"fd": fd, "data": base64.b64encode(content[skipped:]).decode()}
+            except (CallError, LogsUnavailable):
+                broke_off = True
+            if not broke_off and not follow:
+                return
+            is_enough = reads >= (READS_MAX if follow else READS_ONCE_MAX)
+            if is_enough or not await self._is_to_be_read_again(attempt_id, broke_off):
+                break
+        if not broke_off:
+            return
+        name = self._reads.names().get(attempt_id.node_id, attempt_id.node_id)
+        yield {"note": f"the log is on {name}, which does not answer"}
+
+    async def _is_to_be_read_again(self, attempt_id: AttemptId, broke_off: bool) -> bool:
+        """After a pause: may there be more of it? A reading also ends where an agent restarts."""
+        for _ in range(READ_AGAIN_MS // POLL_MS):
+            if not self._is_unread(attempt_id, broke_off):
+                return False
+            await asyncio.sleep(POLL_MS / 1_000)
+        return self._is_unread(attempt_id, broke_off)
+
+    def _is_unread(self, attempt_id: AttemptId, broke_off: bool) -> bool:
+        """It runs as far as is known here; or its reading broke off, and its PC is there."""
+        table = self._driver.node.sched.table
+        cell = table.cell(attempt_id.job_id, attempt_id.task)
+        if cell.attempt_id not in (attempt_id, None):
+            return False
+        ends = table.ends(attempt_id.job_id, attempt_id.task)
+        if not (attempt_id in ends or cell.final or cell.stage is Stage.ENDED):
+            return True
+        here = {one.record.node_id for one in self._driver.node.gossip.members() if one.is_here}
+        return broke_off and attempt_id.node_id in here
 
     async def _next_attempt(
         self, job_id: JobId, task: int, shown: AttemptId | None, follow: bool

@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,7 +23,7 @@ from rain.agent.logs import Logs
 from rain.agent.network import Network
 from rain.agent.reads import Reads
 from rain.agent.verbs import Verbs
-from rain.config import ConfigError, UpOptions, control_path, open_data_dir
+from rain.config import UpOptions, control_path, open_data_dir
 from rain.effects import AddressChanged, HardwareMeasured, Record, StopRequested
 from rain.exec.labels import ExecLabels
 from rain.gossip.messages import FactsRecord, Join, MemberRecord
@@ -53,20 +54,27 @@ NICENESS = -5
 EXIT_FAILED = 1
 
 
-def run_agent(options: UpOptions) -> int:
-    """Run one agent until it is told to stop; returns the exit code of `rain up`."""
+class AgentEnded(Exception):
+    """Why the agent could not start or go on; `hint` says what to type next."""
+
+    def __init__(self, message: str, hint: str, exit_code: int = EXIT_FAILED) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.exit_code = exit_code
+
+
+def run_agent(options: UpOptions, say: Callable[[str], None], on_ready: Callable[[], None]) -> None:
+    """Run one agent until it is told to stop. Raises AgentEnded and ConfigError."""
     if not __debug__:
-        _tell("rain does not run under python -O: its invariants are assertions", "drop the -O")
-        return EXIT_FAILED
+        raise AgentEnded("rain does not run under python -O: asserts are needed", "drop the -O")
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_Agent(options).run())
+            runner.run(_Agent(options, say, on_ready).run())
     except JoinError as error:
-        _tell(str(error), error.hint)
-        return error.exit_code
-    except (MeshError, StoreError, ConfigError) as error:
-        _tell(error.message, error.hint)
-        return EXIT_FAILED
+        raise AgentEnded(str(error), error.hint, error.exit_code) from error
+    except (MeshError, StoreError) as error:
+        raise AgentEnded(error.message, error.hint) from error
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -79,21 +87,15 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-def _tell(message: str, hint: str) -> None:
-    print(f"rain up: {message}", file=sys.stderr)
-    if hint:
-        print(hint, file=sys.stderr)
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
 class _Agent:
     """The devices of one agent, in the order of their opening."""
 
-    def __init__(self, options: UpOptions) -> None:
+    def __init__(
+        self, options: UpOptions, say: Callable[[str], None], on_ready: Callable[[], None]
+    ) -> None:
         self._options = options
+        self._say = say
+        self._on_ready = on_ready
         self._book = AddressBook()
         self._forget = False
         self._stop_asked = asyncio.Event()
@@ -103,19 +105,19 @@ class _Agent:
         self._driver: Driver | None = None
         self._log: Logger
 
-    async def run(self) -> int:
+    async def run(self) -> None:
         options = self._options
         open_data_dir(options.data_dir)
         self._log = open_log(options.data_dir, options.is_terminal)
         store = Store.open(options.data_dir / STORE_FILE)
         try:
-            return await self._run(store)
+            await self._run(store)
         finally:
             await store.close()
             if self._forget:
-                _forget_all(options)
+                forget(options.data_dir)
 
-    async def _run(self, store: Store) -> int:
+    async def _run(self, store: Store) -> None:
         options = self._options
         signer = keys.load_node_key(options.data_dir)
         membership = choose_pool(options)
@@ -140,13 +142,14 @@ class _Agent:
             self._book.set_contacts(await resolve_contacts(options))
             if membership.is_newcomer:
                 await self._hear(identity, transport, pool)
+            if keys.load_pool(options.data_dir) is None:
                 keys.keep_pool(options.data_dir, pool)
             executors = self._executors(pool, identity)
             with contextlib.suppress(TimeoutError):  # it is tried again and again later
                 async with asyncio.timeout(OPEN_WAIT_S):
                     await executors.open()
             driver = self._make_driver(store, recovered, identity, transport, executors)
-            return await self._serve(driver, executors, streams, transport, pool, tasks)
+            await self._serve(driver, executors, streams, transport, pool, tasks)
         finally:
             for task in tasks:
                 task.cancel()
@@ -164,7 +167,7 @@ class _Agent:
         stop = asyncio.create_task(self._stop_asked.wait())
         hear = asyncio.create_task(
             hear_a_member(
-                lambda: self._network.broadcast(body), self._heard, self._options, pool, _say
+                lambda: self._network.broadcast(body), self._heard, self._options, pool, self._say
             )
         )
         try:
@@ -209,7 +212,7 @@ class _Agent:
         transport: Transport,
         pool: Pool,
         tasks: list[asyncio.Task[Any]],
-    ) -> int:
+    ) -> None:
         self._driver = driver
         identity = driver.node.identity
         reads = Reads(driver, streams, identity)
@@ -233,13 +236,15 @@ class _Agent:
         devices = tuple(tasks)
         tasks += [*forever, *once]
         try:
-            code = await self._until_stopped(driver, [*devices, *forever])
-            await executors.close(remove_all=code == 0)
-            return code
+            await self._until_stopped(driver, [*devices, *forever])
+            await executors.close(remove_all=True)
+        except AgentEnded:
+            await executors.close(remove_all=False)
+            raise
         finally:
             await control.close()
 
-    async def _until_stopped(self, driver: Driver, forever: list[asyncio.Task[Any]]) -> int:
+    async def _until_stopped(self, driver: Driver, forever: list[asyncio.Task[Any]]) -> None:
         stop = asyncio.create_task(self._stop_asked.wait())
         watched: set[asyncio.Future[Any]] = {driver.failed, *forever}
         await asyncio.wait({stop, *watched}, return_when=asyncio.FIRST_COMPLETED)
@@ -247,15 +252,14 @@ class _Agent:
             await self._drain(driver, watched)
         stop.cancel()
         if any(one.done() for one in watched):
-            return self._explain(driver, forever)
+            raise self._explanation(driver, forever)
         driver.feed(StopRequested())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_WAIT_S):
                 await driver.stopped.wait()
-        _say("stopped")
-        return 0
+        self._say("stopped")
 
-    def _explain(self, driver: Driver, forever: list[asyncio.Task[Any]]) -> int:
+    def _explanation(self, driver: Driver, forever: list[asyncio.Task[Any]]) -> AgentEnded:
         """A core broke an invariant, or a device failed for good: say why, then end."""
         error: BaseException | None = None
         if driver.failed.done():
@@ -264,12 +268,11 @@ class _Agent:
             if task.done() and not task.cancelled():
                 error = error or task.exception()
         self._log.error("agent_failed", exc_info=error)
-        _tell(
+        return AgentEnded(
             f"the agent ends, because one of its invariants broke: {error!r}",
             f"running tasks go on and are adopted by the next `rain up`; the story is in "
             f"{self._options.data_dir / 'agent.log'}",
         )
-        return EXIT_FAILED
 
     async def _drain(self, driver: Driver, watched: set[asyncio.Future[Any]]) -> None:
         """`rain down --drain`: take nothing new, let what runs here end, within the time."""
@@ -295,17 +298,18 @@ class _Agent:
         ]
         own = driver.node.identity
         facts = next(m.facts for m in alive if m.record.node_id == own.node_id)
-        _say(f"ready: {own.name} is in pool {pool.name!r} with {len(alive)} PC(s)")
+        self._on_ready()
+        self._say(f"ready: {own.name} is in pool {pool.name!r} with {len(alive)} PC(s)")
         if facts.works:
             capacity = facts.capacity
-            _say(
+            self._say(
                 f"shares {capacity.cpus_milli / 1_000:g} cpus and "
                 f"{capacity.memory_bytes / 2**30:.1f} GiB by {' and '.join(facts.executors)}"
             )
         else:
-            _say(f"takes no work: {facts.idle_reason}")
+            self._say(f"takes no work: {facts.idle_reason}")
         for accelerator in facts.accelerators:
-            _say(f"GPU: {accelerator} (shown, not yet shared)")
+            self._say(f"GPU: {accelerator} (shown, not yet shared)")
 
     async def _watch_addresses(self, driver: Driver, transport: Transport) -> None:
         known = transport.own_address()
@@ -354,7 +358,7 @@ class _Agent:
         self._signals += 1
         if self._signals > 1:
             os._exit(130)  # the second Ctrl-C means now
-        _say("stopping (again: at once)")
+        self._say("stopping (again: at once)")
         self._stop_asked.set()
 
 
@@ -389,9 +393,9 @@ def _records(rows: dict[str, bytes]) -> tuple[Record, ...]:
     return tuple(records)
 
 
-def _forget_all(options: UpOptions) -> None:
+def forget(data_dir: Path) -> None:
     """`rain leave`: the pool's key and everything kept for it go; this PC's own key stays."""
-    keys.forget_pool(options.data_dir)
+    keys.forget_pool(data_dir)
     for name in (STORE_FILE, f"{STORE_FILE}-wal", f"{STORE_FILE}-shm"):
-        (options.data_dir / name).unlink(missing_ok=True)
-    shutil.rmtree(options.data_dir / "exec", ignore_errors=True)
+        (data_dir / name).unlink(missing_ok=True)
+    shutil.rmtree(data_dir / "exec", ignore_errors=True)

@@ -25,6 +25,9 @@ VIEW_VERB = "view"
 VIEW_TASKS_INLINE_MAX = 1_000
 """Tasks told in one go, some 15 ms; then whatever else waits has its turn."""
 
+VIEW_JOBS_INLINE_MAX = 500
+"""Jobs told in one go."""
+
 
 class Reads:
     """Questions about jobs, answered by the coordinator wherever it is."""
@@ -95,8 +98,7 @@ class Reads:
         sched = self._driver.node.sched
         names = self.names()
         if question.get("what") == "jobs":
-            jobs = views.jobs_view(sched.table, names, sched.unsettled(), bool(question.get("all")))
-            return {"jobs": jobs}
+            return {"jobs": await self._job_list(bool(question.get("all")))}
         words = str(question.get("id", ""))
         found = self._find(words)
         if isinstance(found, list):
@@ -107,6 +109,18 @@ class Reads:
         if not is_over(job):
             job["waiting_for"] = sched.why(found)
         return {"job": job}
+
+    async def _job_list(self, include_over: bool) -> list[Json]:
+        """In slices as well: a pool that is in use for a year knows tens of thousands of jobs."""
+        sched, names = self._driver.node.sched, self.names()
+        listed = views.jobs_listed(sched.table, sched.unsettled(), include_over)
+        told: list[Json] = []
+        for first in range(0, len(listed), VIEW_JOBS_INLINE_MAX):
+            if first:
+                await asyncio.sleep(0)
+            ids = listed[first : first + VIEW_JOBS_INLINE_MAX]
+            told += views.some_jobs(sched.table, ids, names, sched.unsettled(), include_over)
+        return told
 
     async def _task_list(self, job_id: JobId, tasks: int) -> list[Json]:
         """In slices, so that heartbeats need not wait for a large job to be told."""

@@ -143,7 +143,13 @@ class Verbs:
         name, node_id = self._identity.name, self._identity.node_id
         job_id = job_id_of(spec, name, node_id, created_unix_ms, nonce)
         job = Job(job_id, spec, name, node_id, created_unix_ms, nonce)
-        answer = await self._propose(jobs=(job,))
+        try:
+            answer = await self._propose(jobs=(job,))
+        except VerbError as error:
+            # It may still be kept: whoever sends it again must know that there are two.
+            raise VerbError(
+                error.code, f"job {job_id}: {error}", error.hint, error.exit_code
+            ) from None
         nodes = self._alive_facts()
         end = {"job_id": job_id, "copies": answer.copies, "members": len(nodes)}
         yield End({**end, "waits_for": _waits_for(spec, nodes)})
@@ -227,7 +233,12 @@ class Verbs:
         if spec.executor == "docker" and not spec.image:
             hint = "name one: --image NAME (or --executor process, for no container at all)"
             raise VerbError("usage", "the job names no image to run in", hint, 2)
-        nodes = self._alive_facts()
+        # Who is away may come back.
+        nodes = [
+            (member.record.name, member.facts)
+            for member in self._driver.node.gossip.members()
+            if member.record.state is not MemberState.LEFT
+        ]
         if not can_ever_be_placed(spec, nodes):
             reasons = why_never(spec, nodes)
             why = ", ".join(

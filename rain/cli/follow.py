@@ -3,8 +3,10 @@
 import base64
 import codecs
 import sys
+import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from rain.cli import render
 from rain.cli.errors import RAINS_OWN_FAILURE, note
@@ -14,6 +16,8 @@ FAILURES_SHOWN_MAX = 20
 FAILURES_PAUSE_S = 2.0
 """Looking for failed tasks asks for all of them, so not more often than this."""
 PLAIN_PROGRESS_S = 5.0
+OUTPUT_WAIT_S = 30.0
+"""For the last output of an array that has ended."""
 """Where progress cannot overwrite itself it says a line no more often than this."""
 
 
@@ -25,6 +29,8 @@ class Printer:
         self._as_json = as_json
         self._halves: dict[tuple[int, int], bytes] = {}
         self._decoders: dict[tuple[int, int], codecs.IncrementalDecoder] = {}
+        self._shown: dict[int, int] = {}
+        self._left_out: dict[int, int] = {}
 
     def show(self, item: Json) -> None:
         task = int(item.get("task") or 0)
@@ -37,9 +43,19 @@ class Printer:
             text = decoder.decode(content)
             render.print_json({"task": self._index(task), "fd": fd, "text": text})
         elif not self._indexes:
-            _write(fd, content)
+            self._show_raw(fd, content)
         else:
             self._show_lines(task, fd, content)
+
+    def begin_again(self) -> None:
+        """The same output comes once more from its beginning: show only what is new."""
+        self._left_out, self._shown = self._shown, {}
+
+    def _show_raw(self, fd: int, content: bytes) -> None:
+        self._shown[fd] = self._shown.get(fd, 0) + len(content)
+        left_out = min(self._left_out.get(fd, 0), len(content))
+        self._left_out[fd] = self._left_out.get(fd, 0) - left_out
+        _write(fd, content[left_out:])
 
     def finish(self) -> None:
         """Lines that never got their end."""
@@ -106,16 +122,21 @@ class Progress:
         note(text)
 
 
-def follow(client: Client, job_id: str, tasks_total: int) -> int:
+def printer_of(spec: Json) -> Printer:
+    """What prints the output of a job: as it is, or of an array with the index of each task."""
+    start, step, total = spec["array_start"], spec["array_step"], spec["tasks"]
+    return Printer(range(start, start + total * step, step) if total > 1 else ())
+
+
+def follow(client: Client, job_id: str, tasks_total: int, printer: Printer) -> int:
     """Follow the job to its end; the job's own exit code, or 125 when the agent is lost."""
     try:
         if tasks_total == 1:
-            printer = Printer()
             for item in client.stream("logs", id=job_id, task=None, follow=True):
                 printer.show(item)
             end = client.call("wait", timeout_s=None, ids=[job_id])
         else:
-            end = _follow_array(client, job_id, tasks_total)
+            end = _follow_array(client, job_id, tasks_total, printer)
     except (NoAgent, Failed) as error:
         error.hint = f"{error.hint}; the job goes on in the pool: rain wait {job_id}"
         error.exit_code = RAINS_OWN_FAILURE
@@ -135,21 +156,39 @@ def _reason(client: Client, job_id: str) -> str:
     return f": {said[-1]}" if said else ""
 
 
-def _follow_array(client: Client, job_id: str, tasks_total: int) -> Json:
+def follow_rest(client: Client, job_id: str, printer: Printer) -> None:
+    """What a job says on its way out, until its containers have ended."""
+    printer.begin_again()
+    _print_logs(client, job_id, printer)
+    printer.finish()
+
+
+def _follow_array(client: Client, job_id: str, tasks_total: int, printer: Printer) -> Json:
+    """Output by lines with their task's index on stdout, progress on stderr, side by side."""
     progress, failures = Progress(tasks_total), _Failures(client, job_id)
+    reading = threading.Thread(target=_print_logs, args=(client, job_id, printer), daemon=True)
+    reading.start()
     stream = client.stream("wait", ids=[job_id])
     while True:
         try:
             item = next(stream)
         except StopIteration as stop:
             end: Json = stop.value
-            tasks = end["jobs"][0]["tasks"]
-            failures.look(tasks, progress, is_last=True)
-            progress.show(tasks, is_last=True)
+            reading.join(OUTPUT_WAIT_S)
+            printer.finish()
+            counts = end["jobs"][0]["tasks"]
+            failures.look(counts, progress, is_last=True)
+            progress.show(counts, is_last=True)
             return end
         for job in item.get("jobs", ()):
             failures.look(job["tasks"], progress)
             progress.show(job["tasks"])
+
+
+def _print_logs(client: Client, job_id: str, printer: Printer) -> None:
+    with suppress(ControlError, BrokenPipeError):  # the other stream tells of it
+        for item in client.stream("logs", id=job_id, task=None, follow=True):
+            printer.show(item)
 
 
 class _Failures:

@@ -11,7 +11,7 @@ import click
 
 from rain.cli import render
 from rain.cli.errors import INTERRUPTED, RAINS_OWN_FAILURE, note
-from rain.cli.follow import follow
+from rain.cli.follow import follow, follow_rest, printer_of
 from rain.cli.jobs import cancel_jobs
 from rain.cli.session import (
     TASK_WORDS,
@@ -22,7 +22,14 @@ from rain.cli.session import (
     pass_session,
 )
 from rain.client import Client, ControlError, Json
-from rain.config import ConfigError, parse_array, parse_cpus, parse_duration, parse_size
+from rain.config import (
+    ConfigError,
+    parse_array,
+    parse_duration,
+    parse_size,
+    parse_task_cpus,
+    parse_user,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,7 +41,7 @@ COPIES_WANTED = 3
 _OPTIONS = (
     click.option("--image", help="The container image to run in."),
     click.option(
-        "--cpus", callback=parsed(parse_cpus), metavar="N",
+        "--cpus", callback=parsed(parse_task_cpus), metavar="N",
         help="CPUs of each task, else 1. Without a container (--executor process) this only "
         "counts for placement: nothing holds the task to it.",
     ),
@@ -59,7 +66,10 @@ _OPTIONS = (
     click.option("--name", help="A name for people."),
     click.option("--executor", type=click.Choice(["docker", "process"]), help="Else docker."),
     click.option("--network", type=click.Choice(["none", "bridge", "host"]), help="Else none."),
-    click.option("--user", metavar="UID[:GID]", help="Run as this user; else the PC's owner."),
+    click.option(
+        "--user", callback=parsed(parse_user), metavar="UID[:GID]",
+        help="Run as this user; else the PC's owner.",
+    ),
     click.option("--dry-run", is_flag=True, help="Print the job as TOML (--json: JSON), no more."),
 )  # fmt: skip
 
@@ -108,7 +118,7 @@ def submit(
         if quiet or session.as_json:
             code = _wait(session.client, job_id)
         else:
-            code = follow(session.client, job_id, spec["tasks"])
+            code = follow(session.client, job_id, spec["tasks"], printer_of(spec))
     except KeyboardInterrupt:
         note(f"\nrain: detached; the job goes on · rain logs -f {job_id} · rain cancel {job_id}")
         return INTERRUPTED
@@ -129,12 +139,15 @@ def run(context: click.Context, session: Session, /, dry_run: bool, **given: Any
         return _print_spec(spec, session.as_json)
     client = session.client
     job_id = _submit(client, spec)["job_id"]
+    printer = printer_of(spec)
     try:
-        return follow(client, job_id, spec["tasks"])
+        return follow(client, job_id, spec["tasks"], printer)
     except KeyboardInterrupt:
         note(f"\nrain: cancelling {job_id} (Ctrl-C again: do not wait for its end)")
         cancel_jobs(client, (job_id,))
         try:
+            if spec["tasks"] == 1:
+                follow_rest(client, job_id, printer)
             code = _wait(client, job_id)
         except KeyboardInterrupt:
             return INTERRUPTED

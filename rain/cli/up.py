@@ -1,10 +1,11 @@
 """Verbs of this PC's own agent: up, down, leave."""
 
+import json
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +21,7 @@ TOKEN_CHARS_MAX = 4_096
 READY_WAIT_S = 30.0
 STOP_WAIT_S = 30.0
 POLL_S = 0.05
+NOT_IN_POOL = 4
 
 
 @click.command()
@@ -59,12 +61,26 @@ def up(session: Session, /, join_file: str | None, detach: bool, **given: Any) -
     token = read_token(join_file) if join_file is not None else ""
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty() and not detach
     options = up_options(data_dir, explicit, token=token, is_terminal=is_terminal)
-    remember(data_dir, explicit)
     if detach:
         return _detach(session, data_dir, arguments_of(explicit), token)
-    from rain.agent.main import run_agent  # all the weight of the agent comes with it
+    from rain.agent.main import AgentEnded, run_agent  # all the weight of the agent comes with it
 
-    return run_agent(options)
+    try:
+        # What an option did is known once the node is ready: a wrong one is not remembered.
+        run_agent(options, _sayer(session.as_json), lambda: remember(data_dir, explicit))
+    except AgentEnded as error:
+        code = "not_in_pool" if error.exit_code == NOT_IN_POOL else "failed"
+        raise VerbFailed(error.message, error.hint, error.exit_code, code) from error
+    return 0
+
+
+def _sayer(as_json: bool) -> Callable[[str], None]:
+    """How the agent in the foreground tells what happens: a line each, or a JSON object each."""
+
+    def say(line: str) -> None:
+        print(json.dumps({"say": line}) if as_json else line, flush=True)
+
+    return say
 
 
 def read_token(join_file: str) -> str:
@@ -121,10 +137,11 @@ def _detach(session: Session, data_dir: Path, arguments: list[str], token: str) 
         arguments = [*arguments, "--join-file", "-"]
     # Files, not pipes: the agent may go on writing when nobody reads any more.
     with _fresh(data_dir / "agent.out") as output, _fresh(data_dir / "agent.err") as errors:
-        agent = start_agent(data_dir, arguments, token, output, errors)
+        agent = start_agent(data_dir, ["--json", *arguments], token, output, errors)
         ready = wait_ready(agent, output, READY_WAIT_S)
-        told = _read(errors).strip()
+        said, complained = _read(output).splitlines(), _read(errors).splitlines()
     if ready:
+        ready = json.loads(ready)["say"]
         if session.as_json:
             render.print_json({"ready": ready, "pid": agent.pid})
         else:
@@ -136,11 +153,14 @@ def _detach(session: Session, data_dir: Path, arguments: list[str], token: str) 
             f"not ready after {READY_WAIT_S:.0f} s; it goes on trying (pid {agent.pid})",
             f"how far it is: rain status; its words: {errors.name}; stop it: kill {agent.pid}",
         )
-    lines = told.splitlines() or [f"the agent ended with {code} and no word"]
-    # Either it told the reason and what to type, or a traceback ends with what matters.
-    reason = lines if lines[0].startswith("rain") else lines[-1:]
-    message = " · ".join(line.removeprefix("rain: ").removeprefix("rain up: ") for line in reason)
-    raise VerbFailed(message, exit_code=code if code > 0 else 1)
+    try:
+        told = json.loads(said[-1])
+        error = told["error"]
+        reason = VerbFailed(error["message"], error["hint"], told["exit_code"], error["code"])
+    except (LookupError, ValueError, TypeError):
+        last = complained[-1] if complained else f"the agent ended with {code} and no word"
+        reason = VerbFailed(last, exit_code=code if code > 0 else 1)
+    raise reason
 
 
 def start_agent(
@@ -203,6 +223,11 @@ def down(session: Session, drain: int | None) -> int:
 @pass_session
 def leave(session: Session) -> int:
     """Stop this PC's node and forget the pool: its containers and data here are removed."""
+    if not session.client.is_agent_there() and (session.data_dir / "pool.json").exists():
+        from rain.agent.main import forget  # no agent runs: it is done here
+
+        forget(session.data_dir)
+        return _until_gone(session, "left", 0)
     session.client.call("leave")
     return _until_gone(session, "left", 0)
 

@@ -19,6 +19,7 @@ import docker.errors
 import docker.utils
 from docker.types.daemon import CancellableStream
 from requests import Response
+from urllib3.exceptions import HTTPError
 
 from rain.effects import Event
 from rain.exec import dialect
@@ -128,6 +129,10 @@ class DockerEngine:
                         return str(line["error"])
             except docker.errors.APIError as error:
                 return _text(error)
+            except (docker.errors.DockerException, OSError, HTTPError, ValueError) as error:
+                # The registry's silence, a broken download: that is not the engine's end.
+                self.ping()
+                return f"the pull broke off: {dialect.one_line(str(error))}"
             finally:
                 client.close()
         return ""

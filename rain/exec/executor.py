@@ -42,7 +42,8 @@ from rain.sched.identity import attempt_key
 CALLS_MAX = 8
 """Engine calls at a time; an engine starts about four containers a second on two cores."""
 PULLS_MAX = 2
-LOG_READERS_MAX = 32
+LOG_READERS_MAX = 128
+"""More than one `rain logs --follow` reads at a time, here and for other PCs together."""
 LIVE_MAX = 4_096
 SETTLE_TRIES_MAX = 20
 SETTLE_PAUSE_S = 0.1
@@ -130,16 +131,16 @@ class ContainerExecutor:
             pool.shutdown(wait=False, cancel_futures=True)
         self._engine.close()
 
-    async def list_containers(self) -> tuple[ContainerFound, ...]:
+    async def list_containers(self) -> tuple[ContainerFound, ...] | None:
         """All containers of this node; the running ones are watched from here on.
 
-        Empty as well when the engine is gone: `on_state('')` tells when to ask again.
+        None when the engine is gone: `on_state('')` tells when to ask again.
         """
         try:
             inspected = await self._call(self._engine.list)
         except EngineGone as error:
             self._on_gone(str(error))
-            return ()
+            return None
         found: list[ContainerFound] = []
         for one in inspected:
             container = dialect.found_of(one)

@@ -3,6 +3,7 @@
 import platform
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 import psutil
@@ -14,6 +15,9 @@ from rain.version import VERSION
 GPU_WAIT_S = 3.0
 """A driver that hangs must not keep the node from starting."""
 ACCELERATORS_MAX = 64
+
+Gpus = tuple[tuple[str, ...], str]
+"""Models, and why there are none."""
 
 
 def measure() -> Facts:
@@ -56,18 +60,40 @@ def _memory_bytes() -> int:
     return 0
 
 
-def _gpus() -> tuple[tuple[str, ...], str]:
+class _Asking:
+    """The thread that asks the driver, and its answer; at most one, for a hung one never ends."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._answer: Gpus | None = None
+
+    def ask(self, question: Callable[[], Gpus], wait_s: float) -> Gpus | None:
+        """The answer, or that of the last time; None where there was none yet."""
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, args=(question,), daemon=True)
+                self._thread.start()
+            thread = self._thread
+        thread.join(wait_s)
+        return self._answer
+
+    def _run(self, question: Callable[[], Gpus]) -> None:
+        self._answer = question()
+
+
+_ASKING = _Asking()
+
+
+def _gpus() -> Gpus:
     """Models, or why there are none."""
-    found: list[tuple[tuple[str, ...], str]] = []
-    asking = threading.Thread(target=lambda: found.append(_ask_nvml()), daemon=True)
-    asking.start()
-    asking.join(GPU_WAIT_S)
-    if not found:
+    answer = _ASKING.ask(_ask_nvml, GPU_WAIT_S)
+    if answer is None:
         return (), f"the NVIDIA driver did not answer within {GPU_WAIT_S:.0f} s; try: nvidia-smi"
-    return found[0]
+    return answer
 
 
-def _ask_nvml() -> tuple[tuple[str, ...], str]:
+def _ask_nvml() -> Gpus:
     try:
         pynvml.nvmlInit()
     except (pynvml.NVMLError, OSError) as error:

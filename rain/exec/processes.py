@@ -31,6 +31,16 @@ from rain.effects import (
 )
 from rain.exec.dialect import EXIT_KILLED, EXIT_RAIN_FAILED, clipped
 from rain.exec.hardware import now_unix_ms
+from rain.exec.kernel import (
+    WATCH_INTERVAL_S,
+    birth_of,
+    boot_id,
+    open_files_max,
+    read_text,
+    reaped,
+    signal_group,
+    wait_until_ended,
+)
 from rain.exec.labels import (
     ExecLabels,
     decode_attempt_id,
@@ -43,9 +53,10 @@ from rain.model import AttemptId, JobSpec
 from rain.sched.identity import attempt_key
 
 LIVE_MAX = 1_024
+LIVE_SHARE = 4
+"""Of the files this agent may have open, watching attempts takes one part in so many at
+most; the rest is for peers, disk and logs."""
 NICE = "10"
-WATCH_INTERVAL_S = 0.2
-"""Where the kernel has no pidfd: how often an attempt is looked after."""
 FOLLOW_INTERVAL_S = 0.1
 KILL_WAIT_S = 10.0
 YOUNG_S = 1.0
@@ -59,7 +70,8 @@ STREAM_BYTES_MAX = 8 * 1024 * 1024
 # does nothing) while the command runs: a command inherits deafness, but no deed.
 _SCRIPT = """
 trap '' HUP INT TERM
-move=$1; folder=$2; work=$3; shift 3
+move=$1; folder=$2; work=$3; files=$4; shift 4
+ulimit -S -n "$files" 2>/dev/null
 read -r stat < /proc/$$/stat
 read -r boot < /proc/sys/kernel/random/boot_id
 echo "$boot $stat" > "$folder/birth.new" && "$move" "$folder/birth.new" "$folder/birth" || exit 125
@@ -93,6 +105,9 @@ class ProcessExecutor:
         self._tasks_folder = folder.resolve() / "tasks"
         self._kept = KeptLogs(folder / "logs")
         self._live: dict[str, _Live] = {}
+        self._live_max = LIVE_MAX
+        self._files_max = open_files_max()
+        """As the agent was started with, before it was raised: tasks get no more."""
         self._turn = asyncio.Lock()
         """Of one start after the other; it is fair, so a later stop finds what was started."""
         self._work: set[asyncio.Task[None]] = set()
@@ -109,6 +124,7 @@ class ProcessExecutor:
             self._tasks_folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             return f"no folder for tasks can be made: {error}"
+        self._live_max = min(LIVE_MAX, max(1, open_files_max() // LIVE_SHARE))
         if self._sweep is None:
             self._sweep = asyncio.create_task(self._keep_streams_short())
         return ""
@@ -121,24 +137,37 @@ class ProcessExecutor:
         await asyncio.gather(*going, return_exceptions=True)
         self._sweep = None
 
-    async def list_containers(self) -> tuple[ContainerFound, ...]:
-        """All attempts with a folder here; the running ones are watched from here on."""
+    async def list_containers(self) -> tuple[ContainerFound, ...] | None:
+        """All attempts with a folder here; the running ones are watched from here on.
+
+        None when the folders cannot be read now: nothing is known then.
+        """
+        try:
+            return await self._list()
+        except OSError:
+            return None
+
+    async def _list(self) -> tuple[ContainerFound, ...]:
         found: list[ContainerFound] = []
         keys = sorted(entry.name for entry in self._tasks_folder.glob("*") if is_key(entry.name))
         for key in keys:
-            attempt_id = decode_attempt_id(_read(self._tasks_folder / key / "attempt.json"))
+            attempt_id = decode_attempt_id(read_text(self._tasks_folder / key / "attempt.json"))
             if attempt_id is None:
                 # Its agent died before it could start anything.
                 await self.remove(key)
                 continue
+            live = self._live.get(key)
             pid = 0 if self._exit_code(key) is not None else self._running_pid(key)
+            if live is not None:
+                # One that was started a moment ago may not have written down its birth yet.
+                pid = live.pid
             if not pid:
                 found.append(self._found(key))
                 continue
             started_unix_ms = self._started_unix_ms(key)
             running_ms = max(0, now_unix_ms() - started_unix_ms)
             found.append(ContainerFound(key, started_unix_ms, running_ms=running_ms))
-            if key not in self._live:
+            if live is None:
                 self._watch(key, _Live(attempt_id, pid, False, _now_s()))
         return tuple(found)
 
@@ -156,7 +185,7 @@ class ProcessExecutor:
         folder = self._tasks_folder / key
         if key in self._live or folder.exists():
             return
-        if len(self._live) >= LIVE_MAX:
+        if len(self._live) >= self._live_max:
             self._fail(order, "too many processes here", refused=True)
             return
         if reason := refusal(order.job.spec):
@@ -181,7 +210,8 @@ class ProcessExecutor:
         nice, shell, move = (shutil.which(name) for name in ("nice", "sh", "mv"))
         assert shell is not None, "open() looked for it"
         assert move is not None, "open() looked for it"
-        arguments = [shell, "-c", _SCRIPT, "rain", move, str(folder), str(work / spec.workdir)]
+        told = [move, str(folder), str(work / spec.workdir), str(self._files_max)]
+        arguments = [shell, "-c", _SCRIPT, "rain", *told]
         if nice is not None:
             arguments = [nice, "-n", NICE, *arguments]
         append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -207,18 +237,31 @@ class ProcessExecutor:
 
     async def _see_off(self, key: str, live: _Live) -> None:
         """Waits until it has ended, and tells."""
-        await _wait_ended(live.pid)
-        code = _reaped(live.pid) if live.is_child else EXIT_KILLED
+        await wait_until_ended(live.pid)
+        code = EXIT_KILLED
+        while live.is_child:
+            exit_code = reaped(live.pid)
+            if exit_code is not None:
+                code = exit_code
+                break
+            await asyncio.sleep(WATCH_INTERVAL_S)
+        found = await self._found_soon(key, code)
         if self._live.pop(key, None) is None:
             return
         live.ended.set()
-        found = self._found(key, code)
         assert found.exit_code is not None, "only what has ended is told as ended"
         self._report(
             ContainerExited(
                 live.attempt_id, found.exit_code, found.started_unix_ms, found.ended_unix_ms
             )
         )
+
+    async def _found_soon(self, key: str, code: int) -> ContainerFound:
+        """Its exit code is on disk, but there may be no file descriptor left to read it with."""
+        while True:
+            with suppress(OSError):
+                return self._found(key, code)
+            await asyncio.sleep(WATCH_INTERVAL_S)
 
     def _fail(self, order: StartContainer, reason: str, refused: bool = False) -> None:
         self._report(
@@ -236,15 +279,15 @@ class ProcessExecutor:
         if live is None:
             return
         grace_s = grace_ms / 1_000
-        _signal_group(live.pid, signal.SIGTERM)
+        signal_group(live.pid, signal.SIGTERM)
         if _now_s() - live.since_s < YOUNG_S < grace_s:
             if await _is_set_within(live.ended, YOUNG_S):
                 return
             grace_s -= YOUNG_S
-            _signal_group(live.pid, signal.SIGTERM)
+            signal_group(live.pid, signal.SIGTERM)
         if await _is_set_within(live.ended, grace_s):
             return
-        _signal_group(live.pid, signal.SIGKILL)
+        signal_group(live.pid, signal.SIGKILL)
         await _is_set_within(live.ended, KILL_WAIT_S)
 
     async def remove(self, attempt_key: str) -> None:
@@ -254,10 +297,10 @@ class ProcessExecutor:
         async with self._turn:
             live = self._live.pop(attempt_key, None)
         if live is not None:
-            _signal_group(live.pid, signal.SIGKILL)
+            signal_group(live.pid, signal.SIGKILL)
             with suppress(TimeoutError):
                 async with asyncio.timeout(KILL_WAIT_S):
-                    await _wait_ended(live.pid)
+                    await wait_until_ended(live.pid)
             live.ended.set()
         await asyncio.to_thread(self._remove, attempt_key)
 
@@ -323,11 +366,11 @@ class ProcessExecutor:
             started_unix_ms=started_unix_ms,
             exit_code=unwritten if code is None else code,
             ended_unix_ms=ended_unix_ms,
-            is_lost=code is None and self._born(key)[0] not in ("", _boot_id()),
+            is_lost=code is None and self._born(key)[0] not in ("", boot_id()),
         )
 
     def _exit_code(self, key: str) -> int | None:
-        text = _read(self._tasks_folder / key / "exit").strip()
+        text = read_text(self._tasks_folder / key / "exit").strip()
         return min(255, int(text)) if text.isascii() and text.isdecimal() else None
 
     def _started_unix_ms(self, key: str) -> int:
@@ -336,15 +379,15 @@ class ProcessExecutor:
     def _running_pid(self, key: str) -> int:
         """The pid, if the process that was born under it still runs; else 0."""
         boot, stat = self._born(key)
-        born = _birth(stat)
-        if born is None or boot != _boot_id():
+        born = birth_of(stat)
+        if born is None or boot != boot_id():
             return 0
-        now = _birth(_read(Path(f"/proc/{born[0]}/stat")))
+        now = birth_of(read_text(Path(f"/proc/{born[0]}/stat")))
         return born[0] if now == born else 0
 
     def _born(self, key: str) -> tuple[str, str]:
         """The boot in which it began, and the process that it was; empty where nobody wrote."""
-        boot, _, stat = _read(self._tasks_folder / key / "birth").partition(" ")
+        boot, _, stat = read_text(self._tasks_folder / key / "birth").partition(" ")
         return boot, stat
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
@@ -385,56 +428,8 @@ def _base_environment(work: Path) -> dict[str, str]:
     }
 
 
-def _birth(stat: str) -> tuple[int, str] | None:
-    """(pid, start in ticks since boot) out of a line of /proc/PID/stat; None for the dead."""
-    pid, _, rest = stat.partition(" ")
-    fields = rest.rpartition(")")[2].split()
-    if not pid.isdecimal() or len(fields) < 20 or fields[0] in ("Z", "X"):
-        return None
-    return int(pid), fields[19]
-
-
-def _boot_id() -> str:
-    return _read(Path("/proc/sys/kernel/random/boot_id")).strip()
-
-
-def _reaped(pid: int) -> int:
-    """The exit code of a child that has ended, as a shell counts it."""
-    try:
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    except ChildProcessError:
-        return EXIT_KILLED
-    return code if code >= 0 else 128 - code
-
-
-def _signal_group(pid: int, which: signal.Signals) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, which)
-
-
 def _now_s() -> float:
     return asyncio.get_running_loop().time()
-
-
-async def _wait_ended(pid: int) -> None:
-    """Returns when no process has this pid any more, or only one that waits to be reaped."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    except OSError:
-        # A kernel before 5.3: look at it now and then.
-        while _birth(_read(Path(f"/proc/{pid}/stat"))) is not None:  # noqa: ASYNC110
-            await asyncio.sleep(WATCH_INTERVAL_S)
-        return
-    loop = asyncio.get_running_loop()
-    ended = loop.create_future()
-    try:
-        loop.add_reader(descriptor, lambda: None if ended.done() else ended.set_result(None))
-        await ended
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
 
 
 async def _is_set_within(event: asyncio.Event, timeout_s: float) -> bool:
@@ -450,13 +445,6 @@ def _frames(folder: Path) -> Iterator[bytes]:
         with suppress(FileNotFoundError), (folder / name).open("rb") as file:
             while content := file.read(READ_BYTES):
                 yield frame(stream, content)
-
-
-def _read(path: Path) -> str:
-    """Empty where there is nothing to read."""
-    with suppress(OSError):
-        return path.read_text(errors="replace")
-    return ""
 
 
 def _read_from(path: Path, offset: int) -> bytes | None:

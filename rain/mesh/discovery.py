@@ -40,17 +40,25 @@ class Interface(Value, frozen=True):
     broadcast: str
 
 
+_seen: list[Interface] = []
+"""As listed last: a node without file descriptors must not tell that it has moved to loopback."""
+
+
 def list_interfaces() -> tuple[Interface, ...]:
-    """Every real interface that is up and can broadcast, in the kernel's order."""
+    """Every real interface that is up and can broadcast, in the kernel's order.
+
+    Without a file descriptor to ask with: those of the last time.
+    """
     if sys.platform != "linux":
         return ()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        found = (
-            _interface(probe, name)
-            for _, name in socket.if_nameindex()
-            if not name.startswith(_VIRTUAL)
-        )
-        return tuple(interface for interface in found if interface is not None)[:INTERFACES_MAX]
+    try:
+        names = [name for _, name in socket.if_nameindex() if not name.startswith(_VIRTUAL)]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            found = [_interface(probe, name) for name in names]
+    except OSError:
+        return tuple(_seen)
+    _seen[:] = [interface for interface in found if interface is not None][:INTERFACES_MAX]
+    return tuple(_seen)
 
 
 def broadcast_addresses(bound: str = EVERYWHERE) -> tuple[str, ...]:
@@ -92,13 +100,13 @@ def is_ipv4(host: str) -> bool:
 
 
 def _outward_address() -> str:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect(_SOMEWHERE_ELSE)
-        except OSError:
-            return ""
-        address: str = probe.getsockname()[0]
-        return address
+            address: str = probe.getsockname()[0]
+    except OSError:
+        return ""
+    return address
 
 
 def _interface(probe: socket.socket, name: str) -> Interface | None:

@@ -33,6 +33,8 @@ PACKETS_WAITING_MAX = 4_096
 PACKETS_PER_TURN = 64
 """Packets read or sent before other work of the agent gets its turn."""
 BROADCAST_ADDRESSES_MAX = 128
+USUAL_PORT = 7_246
+"""The port of an agent that was told no other."""
 RECEIVE_BUFFER_BYTES = 1024 * 1024
 SEND_TIMEOUT_MS = 100
 ERRORS_SHOWN_MAX = 32
@@ -100,7 +102,9 @@ class Transport:
 
     def broadcast(self, packet: bytes, extra_addresses: Iterable[Address] = ()) -> None:
         """Send one packet into every real network of this PC, and to these addresses."""
-        lan = [Address(host, self._port) for host in broadcast_addresses(self._bind)]
+        # A node on a port of its own calls those on the usual one too: they answer to its port.
+        ports = dict.fromkeys((self._port, USUAL_PORT))
+        lan = [Address(host, port) for host in broadcast_addresses(self._bind) for port in ports]
         targets = list(dict.fromkeys([*lan, *extra_addresses]))
         for address in targets[:BROADCAST_ADDRESSES_MAX]:
             self.send(address, packet)

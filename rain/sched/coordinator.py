@@ -41,7 +41,7 @@ from rain.sched import decisions
 from rain.sched.antientropy import AntiEntropy, AntiEntropyConfig
 from rain.sched.cells import is_active
 from rain.sched.judgement import Judgement, JudgementConfig
-from rain.sched.ledger import Ledger
+from rain.sched.ledger import Ledger, are_too_large
 from rain.sched.messages import (
     Accepted,
     Inventory,
@@ -186,8 +186,11 @@ class Coordinator:
             return []
         # A submitter has no say over cells: only jobs and cancels are taken from it.
         patches = tuple(patch.head() for patch in message.patches)
+        if are_too_large(patches):
+            error = "the jobs are larger than 1 MiB"
+            return [Post(sender, Accepted(message.proposal, self._reign.epoch, 0, error))]
         news = self._ledger.merge(patches)
-        if not all(self._ledger.is_known(patch.job_id) for patch in patches):
+        if not all(self._ledger.is_taken(patch) for patch in patches):
             error = "the pool takes no more jobs"
             refusal = Accepted(message.proposal, self._reign.epoch, 0, error)
             return [*self._ledger.persist(news), Post(sender, refusal)]

@@ -15,6 +15,9 @@ from rain.model import AttemptId, Job, JobId, JobSpec, NodeId
 JOB_ID_CHARS = 16
 """80 bits: after a million jobs the chance that any two share an id is below one in 10^12."""
 
+JOB_BYTES_MAX = 1_048_576
+"""Of a job in its packed form: whatever message carries one job stays far below a frame."""
+
 _encode = Encoder().encode
 
 
@@ -29,6 +32,11 @@ def job_id_of(
     content = _encode((spec, submitted_by, submitter_id, created_unix_ms, nonce))
     digest = blake2b(content, digest_size=JOB_ID_CHARS * 5 // 8).digest()
     return JobId(b32encode(digest).decode("ascii").lower())
+
+
+def is_too_large(job: Job) -> bool:
+    """A property of the job alone: every node refuses the same ones."""
+    return len(_encode(job)) > JOB_BYTES_MAX
 
 
 def is_authentic(job: Job) -> bool:

@@ -111,6 +111,12 @@ class JobKnowledge:
         """Those with a cell or ends of their own, sorted."""
         return sorted(self.cells.keys() | self._ends.keys())
 
+    def tasks_known(self) -> int:
+        """How many tasks it has; while that is unknown, of how many there is knowledge."""
+        if self.job is not None:
+            return self.job.spec.tasks
+        return len(self.cells) + len(self._ends)
+
     def generation(self) -> int:
         """The newest that any task is in."""
         return max(self._generations, default=UNDECIDED.generation)
@@ -210,7 +216,7 @@ class JobKnowledge:
     def patch(self, first: int = 0, tasks_max: int | None = None) -> JobPatch:
         """All of it, or so many tasks from `first` on.
 
-        May hold more than PATCH_TASKS_MAX: for the wire see Table.patches_for.
+        May hold more than PATCH_TASKS_MAX: for the wire see ledger.frames.
         """
         ids = self.tasks()
         start = bisect_left(ids, first)
@@ -228,14 +234,20 @@ class JobKnowledge:
         generations = [cell.generation for cell in self.cells.values()]
         assert self.generation() == max(generations, default=UNDECIDED.generation)
         if self.job is not None:
-            assert len(self._states) == sum(self.counts) == self.job.spec.tasks
             assert all(task < self.job.spec.tasks for task in self.tasks())
+        self.check_tasks(self.tasks() if self.job is None else range(self.job.spec.tasks))
+
+    def check_tasks(self, tasks: Iterable[int]) -> None:
+        """The same for these tasks, and what is counted over all; not the digest of all."""
+        if self.job is not None:
+            assert len(self._states) == sum(self.counts) == self.job.spec.tasks
             assert self.counts == [self._states.count(state) for state in TaskState]
-            for task, code in enumerate(self._states):
+        for task in tasks:
+            if self.job is not None:
+                code = self._states[task]
                 assert code == self.state(task), f"the state of task {task}"
                 assert TaskState(code).is_end == self.is_over(task)
-        for task, entries in self._ends.items():
-            failures = sum(entry.end.state in FAILURES for entry in entries)
+            failures = sum(entry.end.state in FAILURES for entry in self.entries(task))
             assert self.failures(task) == failures, f"failures of task {task}"
 
     def _elements(self) -> Iterator[int]:

@@ -9,13 +9,14 @@ learnt is vouched for; then everything is written anew (`rewrite`), since nobody
 rows of which write are missing.
 """
 
+import heapq
 from collections.abc import Iterable, Iterator
 
 from msgspec.msgpack import Encoder
 from msgspec.structs import replace
 
 from rain.effects import Effect, Persist, Record
-from rain.model import JobId
+from rain.model import TASKS_MAX, JobId
 from rain.sched.board import Board
 from rain.sched.messages import (
     PATCH_TASKS_MAX,
@@ -69,7 +70,7 @@ class Ledger:
         """What of a peer's patches this table has taken in: what may be written down."""
         for patch in patches:
             job = self.table.job(patch.job_id)
-            if self.is_known(patch.job_id):
+            if self.is_taken(patch):
                 tasks = tuple(
                     part
                     for part in patch.tasks
@@ -81,6 +82,10 @@ class Ledger:
     def is_known(self, job_id: JobId) -> bool:
         """Is anything known of this job, were it only a cell?"""
         return any(self.table.job_digest(job_id))
+
+    def is_taken(self, patch: JobPatch) -> bool:
+        """Has this table, which has merged it, room for it and no reason to refuse it?"""
+        return self.is_known(patch.job_id) and not self.table.refusal(patch)
 
     def rewrite(self) -> list[Persist]:
         """All rows, after a time in which writes failed."""
@@ -108,21 +113,36 @@ class Ledger:
 def frames(patches: Iterable[JobPatch]) -> Iterator[tuple[JobPatch, ...]]:
     """Cut patches into messages that fit a frame; one patch too large for it is cut by tasks."""
     frame: list[JobPatch] = []
-    frame_bytes = 0
+    frame_bytes, frame_tasks = 0, 0
     for patch in patches:
         for piece in _pieces(patch):
-            piece_bytes = patch_bytes(piece)
-            if frame and (frame_bytes + piece_bytes > FRAME_BYTES_MAX or len(frame) >= PATCHES_MAX):
+            piece_bytes, piece_tasks = patch_bytes(piece), piece.tasks_count()
+            if frame and (
+                frame_bytes + piece_bytes > FRAME_BYTES_MAX
+                or frame_tasks + piece_tasks > TASKS_MAX
+                or len(frame) >= PATCHES_MAX
+            ):
                 yield tuple(frame)
-                frame, frame_bytes = [], 0
+                frame, frame_bytes, frame_tasks = [], 0, 0
             frame.append(piece)
             frame_bytes += piece_bytes
+            frame_tasks += piece_tasks
     if frame:
         yield tuple(frame)
 
 
 def patch_bytes(patch: JobPatch) -> int:
     return len(_encode(patch))
+
+
+def are_too_large(patches: Iterable[JobPatch]) -> bool:
+    """More than may be proposed at once: the copies of it would not fit into a frame."""
+    return sum(patch_bytes(patch) for patch in patches) > FRAME_BYTES_MAX
+
+
+def are_too_many(patches: Iterable[JobPatch]) -> bool:
+    """Do they speak of more tasks than any frame that was cut here: to be expanded one by one?"""
+    return sum(patch.tasks_count() for patch in patches) > TASKS_MAX
 
 
 def _pieces(patch: JobPatch) -> Iterator[JobPatch]:
@@ -138,7 +158,10 @@ def _pieces(patch: JobPatch) -> Iterator[JobPatch]:
 
 
 def gathered(news: Iterable[JobPatch]) -> tuple[JobPatch, ...]:
-    """Patches of one job in one, in the order in which the jobs first appear."""
+    """Patches of one job in one, in the order in which the jobs first appear.
+
+    In several where there is news of one task more than once: the tasks of a patch ascend.
+    """
     joined: dict[JobId, JobPatch] = {}
     tasks: dict[JobId, list[TaskPatch]] = {}
     for patch in news:
@@ -151,4 +174,24 @@ def gathered(news: Iterable[JobPatch]) -> tuple[JobPatch, ...]:
             cancelled_unix_ms=unix_ms,
         )
         tasks.setdefault(patch.job_id, []).extend(patch.tasks)
-    return tuple(replace(patch, tasks=tuple(tasks[job_id])) for job_id, patch in joined.items())
+    return tuple(
+        replace(patch if index == 0 else JobPatch(job_id), tasks=row)
+        for job_id, patch in joined.items()
+        for index, row in enumerate(_ascending(tasks[job_id]) or [()])
+    )
+
+
+def _ascending(tasks: Iterable[TaskPatch]) -> list[tuple[TaskPatch, ...]]:
+    """As few rows as it takes so that in each of them no task is met twice."""
+    rows: list[list[TaskPatch]] = []
+    # Those that end soonest first in the heap: whoever fits nowhere there fits nowhere.
+    ends: list[tuple[int, int]] = []
+    for part in sorted(tasks, key=lambda part: part.first):
+        if ends and ends[0][0] < part.first:
+            index = heapq.heapreplace(ends, (part.last, ends[0][1]))[1]
+        else:
+            index = len(rows)
+            rows.append([])
+            heapq.heappush(ends, (part.last, index))
+        rows[index].append(part)
+    return [tuple(row) for row in rows]

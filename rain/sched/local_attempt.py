@@ -29,14 +29,32 @@ class LocalAttempt:
     is_stopping: bool = False
     is_timed_out: bool = False
     deadline_ms: int | None = None
-    """Of its time limit; once it is stopping: when to tell it again."""
+    """Of its time limit; once it is stopping: when to tell it again; while it is recovered: when
+    its executor has been silent for too long."""
     reported_ms: int = 0
     has_container: bool = True
+
+    @classmethod
+    def recovered(cls, row: AttemptRow, job: Job | None) -> "LocalAttempt":
+        """As an earlier life of the agent wrote it down."""
+        return cls(
+            row.attempt_id,
+            job,
+            row.stage,
+            row.end,
+            is_old=True,
+            is_recovered=row.stage is not Stage.ENDED,
+            is_stopping=row.is_stopping,
+        )
 
     def need(self) -> Resources:
         if self.stage is Stage.ENDED or self.job is None:
             return Resources()
         return self.job.spec.need
+
+    def is_run_by(self, executors: tuple[str, ...]) -> bool:
+        """Whether one of these would know about it."""
+        return self.job is not None and self.job.spec.executor in executors
 
     def row(self) -> AttemptRow:
         return AttemptRow(self.attempt_id, self.stage, self.end, self.is_stopping)

@@ -74,6 +74,19 @@ class JobPatch(Value, frozen=True):
     def cancel(self) -> tuple[int, int]:
         return self.cancelled_through, self.cancelled_unix_ms
 
+    def is_orderly(self) -> bool:
+        """Do its tasks ascend, none twice? So together they are never more than TASKS_MAX."""
+        after = -1
+        for part in self.tasks:
+            if not after < part.first <= part.last:
+                return False
+            after = part.last
+        return True
+
+    def tasks_count(self) -> int:
+        """How many tasks it speaks of."""
+        return sum(part.last - part.first + 1 for part in self.tasks)
+
 
 Patches = Annotated[tuple[JobPatch, ...], Meta(max_length=PATCHES_MAX)]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from rain.effects import Answer, Output, Post, Proposed
 from rain.model import Epoch, JobId, NodeId, Value
-from rain.sched.ledger import FRAME_BYTES_MAX, Ledger, patch_bytes
+from rain.sched.ledger import Ledger, are_too_large
 from rain.sched.messages import PATCHES_MAX, Accepted, JobPatch, Propose
 
 PROPOSALS_MAX = 1_000
@@ -114,7 +114,7 @@ class Outbox:
             return "too many requests are waiting on this PC"
         if len(patches) > PATCHES_MAX:
             return f"more than {PATCHES_MAX} jobs in one request"
-        if sum(patch_bytes(patch) for patch in patches) > FRAME_BYTES_MAX:
+        if are_too_large(patches):
             return "command and environment are larger than 1 MiB"
         return ""
 

@@ -325,7 +325,7 @@ class Replication:
 def hold(ledger: Ledger, coordinator: NodeId, message: Replicate) -> list[Persist]:
     """A holder's side: write it all down, then say so. Silent where that cannot be promised."""
     ledger.merge(message.patches)
-    if ledger.is_disk_failed or not all(ledger.is_known(p.job_id) for p in message.patches):
+    if ledger.is_disk_failed or not all(ledger.is_taken(p) for p in message.patches):
         return []
     answer: tuple[Effect, ...] = (Post(coordinator, Replicated(message.epoch, message.number)),)
     return ledger.persist(ledger.known_part(message.patches), answer)

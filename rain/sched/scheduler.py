@@ -60,7 +60,7 @@ from rain.effects import (
 from rain.model import AttemptId, Epoch, Facts, Identity, JobId, NodeId, Value
 from rain.sched.antientropy import AntiEntropy
 from rain.sched.coordinator import Coordinator, CoordinatorConfig
-from rain.sched.ledger import Ledger
+from rain.sched.ledger import Ledger, are_too_many
 from rain.sched.messages import (
     Accepted,
     Assign,
@@ -333,6 +333,8 @@ class Scheduler:
     ) -> list[Output]:
         if message.epoch != self._epoch:
             return self._drop("knowledge_under_another_reign")
+        if not isinstance(message, Digests) and are_too_many(message.patches):
+            return self._drop("knowledge_of_too_many_tasks")
         if self._is_mine and isinstance(message, Patch):
             return self._coordinator.on_patch(sender, message, now_ms)
         if sender != message.epoch.node_id:

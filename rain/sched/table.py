@@ -15,8 +15,8 @@ Peers' nonsense (a job whose id is not its hash, tasks it does not have, attempt
 dropped and counted in `dropped`; whether a patch is nonsense never depends on what came before
 it, or the order of merging would matter. So a task beyond the spec is dropped when the patch
 comes after the spec, and forgotten when it came before. Only the bounds (JOBS_MAX,
-UNKNOWN_JOBS_MAX) look at what is there already: a table that has reached one says so by
-`dropped`, and learns the rest by anti-entropy when there is room.
+UNKNOWN_JOBS_MAX, UNKNOWN_TASKS_MAX) look at what is there already: a table that has reached one
+says so by `dropped`, and learns the rest by anti-entropy when there is room.
 
 A job may be known by its cells or its cancel before its spec arrives: such a job counts in
 digests and patches (so that the spec is fetched), and is no job yet for `job` and `jobs`.
@@ -25,19 +25,16 @@ What it does not do: decide anything, forget jobs, know who holds copies.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Sequence
-
-from msgspec.msgpack import Encoder
-from msgspec.structs import replace
+from collections.abc import Iterable
+from itertools import islice
 
 from rain.effects import Record
-from rain.model import AttemptId, End, Job, JobId, NodeId, Value
+from rain.model import AttemptId, End, Job, JobId, NodeId
 from rain.sched.cells import UNDECIDED, cell_key, is_active, is_sound
-from rain.sched.identity import is_authentic
+from rain.sched.identity import JOB_ID_CHARS, is_authentic, is_too_large
 from rain.sched.knowledge import DIGEST_BYTES, JobKnowledge, pack_tasks
 from rain.sched.messages import (
     PATCH_TASKS_MAX,
-    PATCHES_MAX,
     AttemptEnd,
     Cell,
     JobDigest,
@@ -51,8 +48,11 @@ JOBS_MAX = 50_000
 """Jobs in one table; patches for more are dropped and counted."""
 UNKNOWN_JOBS_MAX = 1_000
 """Of these, jobs whose spec is not known yet. One round of anti-entropy brings it."""
-
-_encode = Encoder().encode
+UNKNOWN_TASKS_MAX = 1_000
+"""Of a job whose spec is unknown, tasks told of in ranges: few bytes that cost as many cells."""
+NODE_ID_CHARS_MAX = 128
+CHECK_TASKS_MAX = 1_000
+"""Jobs of so many tasks are checked whole; of larger ones the tasks that changed."""
 
 
 class _News:
@@ -64,10 +64,13 @@ class _News:
         self.cells: dict[int, None] = {}
         self.ends: dict[int, dict[AttemptId, None]] = {}
 
+    def tasks(self) -> dict[int, None]:
+        return {**self.cells, **dict.fromkeys(self.ends)}
+
     def patches(self, known: JobKnowledge) -> list[JobPatch]:
         if not (self.job or self.cancelled or self.cells or self.ends):
             return []
-        rows = ((task, *self._row(known, task)) for task in sorted({**self.cells, **self.ends}))
+        rows = ((task, *self._row(known, task)) for task in sorted(self.tasks()))
         tasks = pack_tasks(rows)
         head = JobPatch(
             known.job_id,
@@ -102,7 +105,9 @@ class Table:
         self._job_ids: list[JobId] = []
         self._digest = 0
         self._active: dict[NodeId, dict[AttemptId, None]] = {}
-        self._unchecked: dict[JobId, None] = {}
+        self._unchecked: dict[JobId, dict[int, None]] = {}
+        """Tasks that changed since the last check, by job."""
+        self._checked_ids = (0, 0)
         rows = [record for record in recovered if isinstance(record, TableRecord)]
         # Specs first, so that rows without one are known for what they are.
         self.merge(_patch_of(row) for row in rows if isinstance(row, JobRow))
@@ -120,6 +125,9 @@ class Table:
                 self._absorb(known, patch, news.setdefault(patch.job_id, _News()))
                 self._digest ^= before ^ known.digest
                 self._settle(known)
+        for job_id, fresh in news.items():
+            if job_id in self._known:
+                self._unchecked.setdefault(job_id, {}).update(fresh.tasks())
         return tuple(
             patch
             for job_id, fresh in news.items()
@@ -178,18 +186,27 @@ class Table:
     def patch(self, job_id: JobId, first: int = 0, tasks_max: int | None = None) -> JobPatch:
         """All that is known of a job, or so many tasks from `first` on.
 
-        For the wire use `patches_for`: this may be too large.
+        For the wire see `ledger.frames`: this may be too large.
         """
         known = self._known.get(job_id)
         return known.patch(first, tasks_max) if known is not None else JobPatch(job_id)
 
-    def patches_for(self, ids: Iterable[JobId], bytes_max: int) -> tuple[tuple[JobPatch, ...], ...]:
-        """All that is known of these jobs, in batches that each fit into one message."""
-        batches = _Batches(bytes_max)
-        for job_id in ids:
-            if job_id in self._known:
-                batches.add(self.patch(job_id))
-        return batches.close()
+    def refusal(self, patch: JobPatch) -> str:
+        """Why nothing of this patch is taken in, whatever room there is; '' if it is sound."""
+        known, job = self._known.get(patch.job_id), patch.job
+        if not patch.is_orderly():
+            return "tasks_not_in_order"
+        if job is not None and (known is None or job != known.job):
+            if is_too_large(job):
+                return "job_too_large"
+            if job.job_id != patch.job_id or not is_authentic(job):
+                return "job_not_authentic"
+        if len(patch.job_id) > JOB_ID_CHARS:
+            return "job_not_authentic"
+        is_specless = job is None and (known is None or known.job is None)
+        if is_specless and patch.tasks_count() - len(patch.tasks) > UNKNOWN_TASKS_MAX:
+            return "unknown_tasks_max"
+        return ""
 
     # --- What it tells ---------------------------------------------------------------------------
 
@@ -272,27 +289,50 @@ class Table:
         return tuple(sorted(self._active.get(node_id, {})))
 
     def check(self) -> None:
-        """Assert every invariant, in the jobs that changed since the last check."""
-        assert self._ids == sorted(self._known)
-        assert self._job_ids == [i for i in self._ids if self._known[i].job is not None]
+        """Assert every invariant, in what changed since the last check.
+
+        Of that some CHECK_TASKS_MAX tasks at a time, the rest at later calls: a node that runs a
+        large array checks itself every second, and must not stand still for it.
+        """
+        sizes = (len(self._ids), len(self._job_ids))
+        if sizes != self._checked_ids:
+            self._checked_ids = sizes
+            assert self._ids == sorted(self._known)
+            assert self._job_ids == [i for i in self._ids if self._known[i].job is not None]
         assert len(self._ids) <= JOBS_MAX
         assert len(self._ids) - len(self._job_ids) <= UNKNOWN_JOBS_MAX
         digest = 0
         for known in self._known.values():
             digest ^= known.digest
         assert digest == self._digest, "the digest is the XOR of those of the jobs"
-        for job_id in self._unchecked:
-            known = self._known[job_id]
-            known.check()
-            for cell in known.cells.values():
-                if is_active(cell) and cell.attempt_id is not None:
-                    assert cell.attempt_id in self._active[cell.attempt_id.node_id]
+        room = CHECK_TASKS_MAX
+        while self._unchecked and room > 0:
+            room -= self._check_some(next(iter(self._unchecked)), room)
         for attempts in self._active.values():
             for attempt_id in attempts:
                 assert self.cell(attempt_id.job_id, attempt_id.task).attempt_id == attempt_id
-        self._unchecked.clear()
 
     # --- Inside ----------------------------------------------------------------------------------
+
+    def _check_some(self, job_id: JobId, room: int) -> int:
+        """Check one job, or `room` tasks of a large one. Returns what it has cost."""
+        known, changed = self._known[job_id], self._unchecked[job_id]
+        if known.tasks_known() <= CHECK_TASKS_MAX:
+            del self._unchecked[job_id]
+            known.check()
+            tasks = known.tasks()
+        else:
+            tasks = list(islice(changed, room))
+            for task in tasks:
+                del changed[task]
+            if not changed:
+                del self._unchecked[job_id]
+            known.check_tasks(task for task in tasks if task < known.tasks_known())
+        for task in tasks:
+            cell = known.cell(task)
+            if is_active(cell) and cell.attempt_id is not None:
+                assert cell.attempt_id in self._active[cell.attempt_id.node_id]
+        return 1 + min(known.tasks_known(), room)
 
     def _drop(self, reason: str, count: int = 1) -> None:
         self.dropped[reason] = self.dropped.get(reason, 0) + count
@@ -302,11 +342,16 @@ class Table:
         job_id = patch.job_id
         known = self._known.get(job_id)
         job = patch.job
-        is_new = job is not None and (known is None or job != known.job)
-        if job is not None and is_new and (job.job_id != job_id or not is_authentic(job)):
-            self._drop("job_not_authentic")
+        reason = self.refusal(patch)
+        if reason:
+            self._drop(reason)
             return None
         if known is not None:
+            wide = patch.tasks_count() - len(patch.tasks)
+            is_specless = known.job is None and job is None
+            if wide and is_specless and known.tasks_known() + wide > UNKNOWN_TASKS_MAX:
+                self._drop("unknown_tasks_max")
+                return None
             return known
         if len(self._ids) >= JOBS_MAX:
             self._drop("jobs_max")
@@ -332,7 +377,7 @@ class Table:
 
     def _absorb_tasks(self, known: JobKnowledge, part: TaskPatch, news: _News) -> None:
         first, last, cell = part.first, part.last, part.cell
-        if first > last or not is_sound(cell, known.job_id, first, last):
+        if not _are_ids_short(part) or not is_sound(cell, known.job_id, first, last):
             self._drop("cell_not_sound")
             return
         if part.ends and (
@@ -346,6 +391,8 @@ class Table:
         if known.job is not None and last >= known.job.spec.tasks:
             self._drop("task_beyond_spec")
             last = known.job.spec.tasks - 1
+        if not part.ends and cell == UNDECIDED:
+            return  # what is implicit stays so, however many tasks are said to be so
         for task in range(first, last + 1):
             before = known.cell(task)
             if known.learn_cell(task, cell):
@@ -361,7 +408,6 @@ class Table:
         job_id = known.job_id
         if known.is_empty():
             return
-        self._unchecked[job_id] = None
         if job_id not in self._known:
             self._known[job_id] = known
             insort(self._ids, job_id)
@@ -380,55 +426,15 @@ class Table:
             self._active.setdefault(after.attempt_id.node_id, {})[after.attempt_id] = None
 
 
-class _Batches:
-    """Cuts patches so that each batch holds at most so many bytes and PATCHES_MAX patches."""
-
-    def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
-        self._done: list[tuple[JobPatch, ...]] = []
-        self._batch: list[JobPatch] = []
-        self._bytes = 0
-
-    def add(self, patch: JobPatch) -> None:
-        head = patch.head()
-        room = self._open(head)
-        tasks: list[TaskPatch] = []
-        for part in patch.tasks:
-            size = _size(part)
-            if size > room or len(tasks) == PATCH_TASKS_MAX:
-                self._put(head, tasks)
-                head, tasks = JobPatch(patch.job_id), []
-                self._flush()
-                room = self._open(head)
-            room -= size
-            self._bytes += size
-            tasks.append(part)
-        self._put(head, tasks)
-
-    def close(self) -> tuple[tuple[JobPatch, ...], ...]:
-        self._flush()
-        return tuple(self._done)
-
-    def _open(self, head: JobPatch) -> int:
-        size = _size(head)
-        if self._bytes + size > self._bytes_max or len(self._batch) == PATCHES_MAX:
-            self._flush()
-        self._bytes += size
-        return self._bytes_max - self._bytes
-
-    def _put(self, head: JobPatch, tasks: Sequence[TaskPatch]) -> None:
-        if tasks or head.job is not None or head.cancelled_through:
-            self._batch.append(replace(head, tasks=tuple(tasks)))
-
-    def _flush(self) -> None:
-        if self._batch:
-            self._done.append(tuple(self._batch))
-        self._batch = []
-        self._bytes = 0
-
-
-def _size(value: Value) -> int:
-    return len(_encode(value)) + 8  # the codec may spend a few bytes more on lengths
+def _are_ids_short(part: TaskPatch) -> bool:
+    """Whatever is kept travels on: a name without end would make a message without end."""
+    attempts = [entry.attempt_id for entry in part.ends]
+    if part.cell.attempt_id is not None:
+        attempts.append(part.cell.attempt_id)
+    names = [name for each in attempts for name in (each.node_id, each.epoch.node_id)]
+    if part.cell.epoch is not None:
+        names.append(part.cell.epoch.node_id)
+    return all(len(name) <= NODE_ID_CHARS_MAX for name in names)
 
 
 def _patch_of(row: TableRecord) -> JobPatch:

@@ -31,17 +31,31 @@ def jobs_view(
     table: Table, names: Names, unsettled: Unsettled = (), include_over: bool = True
 ) -> list[Json]:
     """All jobs, or those that are not over, oldest first; without their tasks."""
-    by_job: dict[JobId, list[AttemptId]] = {}
-    for attempt_id in sorted(unsettled):
-        by_job.setdefault(attempt_id.job_id, []).append(attempt_id)
+    listed = jobs_listed(table, unsettled, include_over)
+    return some_jobs(table, listed, names, unsettled, include_over)
+
+
+def jobs_listed(table: Table, unsettled: Unsettled, include_over: bool) -> list[JobId]:
+    """Which ones that are, and perhaps some that are over in truth and may not be told of yet."""
+    untold = {attempt_id.job_id for attempt_id in unsettled}
     jobs = [
         job
         for job_id in table.jobs()
-        if include_over or not table.is_job_over(job_id) or job_id in by_job
+        if include_over or not table.is_job_over(job_id) or job_id in untold
         if (job := table.job(job_id)) is not None
     ]
     jobs.sort(key=lambda job: (job.created_unix_ms, job.job_id))
-    views = [job_view(table, job.job_id, names, by_job.get(job.job_id, ())) for job in jobs]
+    return [job.job_id for job in jobs]
+
+
+def some_jobs(
+    table: Table, job_ids: Sequence[JobId], names: Names, unsettled: Unsettled, include_over: bool
+) -> list[Json]:
+    """A slice of the jobs that are listed."""
+    by_job: dict[JobId, list[AttemptId]] = {}
+    for attempt_id in sorted(unsettled):
+        by_job.setdefault(attempt_id.job_id, []).append(attempt_id)
+    views = [job_view(table, job_id, names, by_job.get(job_id, ())) for job_id in job_ids]
     return [view for view in views if include_over or not TaskState[view["state"]].is_end]
 
 

@@ -12,7 +12,7 @@ Anything else is dropped and counted; who still means it sends it again.
 An attempt moves STARTING (accepted) -> RUNNING -> ENDED and never back (J1). It is on disk
 before its container is started, so a container that the disk does not know is an orphan, and an
 attempt without a container never ran. After a restart of the agent nothing is vouched for until
-the executor has listed its containers (E11).
+the executor has listed its containers, or has been silent for `executor_wait_ms` (E11).
 
 Ends. A stop that was ordered makes CANCELLED of whatever exit follows; the time limit makes
 TIMEOUT; an engine that was stopped under it makes LOST; then out of memory; then the exit code.
@@ -60,12 +60,7 @@ from rain.model import (
 )
 from rain.sched.identity import attempt_key
 from rain.sched.ledger import Ledger
-from rain.sched.local_attempt import (
-    LocalAttempt,
-    end_of,
-    end_of_failure,
-    end_of_missing,
-)
+from rain.sched.local_attempt import LocalAttempt, end_of, end_of_failure, end_of_missing
 from rain.sched.messages import (
     ORDERS_MAX,
     Assign,
@@ -92,6 +87,9 @@ class WorkerConfig(Value, frozen=True):
     stop_grace_ms: int = 10_000
     stop_again_ms: int = 15_000
     """A container that outlived its stop by so much is told again."""
+    executor_wait_ms: int = 60_000
+    """After the first listing: an executor that was off then may still say what became of its
+    attempts; after that they are lost."""
 
 
 class Worker:
@@ -120,15 +118,8 @@ class Worker:
         """Keys of rows that were deleted lately: the write may yet fail."""
         self._capacity_max = facts.capacity
         for row in recovered:
-            self._attempts[row.attempt_id] = LocalAttempt(
-                row.attempt_id,
-                ledger.table.job(row.attempt_id.job_id),
-                row.stage,
-                row.end,
-                is_old=True,
-                is_recovered=row.stage is not Stage.ENDED,
-                is_stopping=row.is_stopping,
-            )
+            job = ledger.table.job(row.attempt_id.job_id)
+            self._attempts[row.attempt_id] = LocalAttempt.recovered(row, job)
 
     # --- What the agent may look at --------------------------------------------------------------
 
@@ -273,8 +264,10 @@ class Worker:
         for attempt_id, attempt in sorted(self._attempts.items()):
             container = found.pop(attempt_key(attempt_id), None)
             if container is None:
-                if attempt.is_recovered:
+                if attempt.is_recovered and attempt.is_run_by(event.executors):
                     outputs += self._finish(attempt, end_of_missing(attempt), now_ms)
+                elif attempt.is_recovered and attempt.deadline_ms is None:
+                    attempt.deadline_ms = now_ms + self._config.executor_wait_ms
             elif attempt.stage is Stage.ENDED:
                 if container.exit_code is None:
                     outputs.append(StopContainer(attempt_id, 0))
@@ -291,17 +284,21 @@ class Worker:
         for attempt in self._active():
             if attempt.deadline_ms is None or now_ms < attempt.deadline_ms:
                 continue
+            if attempt.is_recovered:
+                outputs += self._finish(attempt, end_of_missing(attempt), now_ms)
+                continue
             if not attempt.is_stopping:
                 attempt.is_timed_out = True
             attempt.deadline_ms = now_ms + self._config.stop_again_ms
             outputs.append(StopContainer(attempt.attempt_id, self._config.stop_grace_ms))
-        due = [a for a in self._ended() if now_ms >= a.reported_ms + self._interval_ms()]
+        interval_ms = self._config.report_interval_ms
+        due = [a for a in self._ended() if now_ms >= a.reported_ms + interval_ms]
         return [*outputs, *self._post_reports(due, now_ms)]
 
     def next_deadline_ms(self) -> int | None:
         if not self._attempts:
             return None
-        interval_ms = self._interval_ms()
+        interval_ms = self._config.report_interval_ms
         soonest_ms: int | None = None
         for attempt in self._attempts.values():
             at_ms = attempt.deadline_ms
@@ -375,9 +372,6 @@ class Worker:
             del self._deleted[next(iter(self._deleted))]
         return [Persist(deletes=tuple(keys))]
 
-    def _interval_ms(self) -> int:
-        return self._config.report_interval_ms
-
     def _active(self) -> list[LocalAttempt]:
         return [a for _, a in sorted(self._attempts.items()) if a.stage is not Stage.ENDED]
 
@@ -446,6 +440,7 @@ class Worker:
         attempt.stage = Stage.RUNNING
         attempt.started_ms = now_ms - running_ms
         attempt.is_recovered = False
+        attempt.deadline_ms = None
         timeout_ms = attempt.job.spec.timeout_ms if attempt.job is not None else 0
         if attempt.is_stopping:
             attempt.deadline_ms = now_ms + self._config.stop_again_ms
@@ -454,7 +449,8 @@ class Worker:
 
     def _stop(self, attempt: LocalAttempt, now_ms: int) -> list[Output]:
         attempt.is_stopping = True
-        attempt.deadline_ms = now_ms + self._config.stop_again_ms
+        if not attempt.is_recovered:  # Else it is told again when it is adopted.
+            attempt.deadline_ms = now_ms + self._config.stop_again_ms
         stop = StopContainer(attempt.attempt_id, self._config.stop_grace_ms)
         return [Persist((attempt.row(),)), stop]
 

@@ -189,8 +189,10 @@ def test_an_array_shows_progress_and_names_what_failed(rain: Rain, agent: FakeAg
     failed = {"index": 7, "state": "FAILED", "exit_code": 9, "node": "pc2", "attempts": []}
     fine = {"index": 6, "state": "SUCCEEDED", "exit_code": 0, "node": "pc1", "attempts": []}
     agent.on("job", end(**job(task_list=[fine, failed])))
+    agent.on("logs", output(b"six\n", task=0), output(b"half a li", task=2), end())
     told = rain("submit", "--wait", "--array", "6-8", "--image", "i", "--", "x")
-    assert (told.code, told.out) == (9, "")
+    assert told.out == "[6] six\n[8] half a li\n"
+    assert told.code == 9
     assert told.err.splitlines() == [
         "submitted abc",
         "rain: 3 tasks: 2 PENDING, 1 RUNNING",

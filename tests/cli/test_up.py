@@ -1,8 +1,10 @@
 """What `rain up` gives to the agent, here or in a process of its own; no secret by argv."""
 
+import json
 import subprocess
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,12 +20,21 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[UpOptions]:
     """Puts a recorder in the place of the agent."""
     seen: list[UpOptions] = []
 
-    def run_agent(options: UpOptions) -> int:
+    class AgentEnded(Exception):
+        message, hint, exit_code = "stopped here", "look elsewhere", 4
+
+    def run_agent(
+        options: UpOptions, say: Callable[[str], None], on_ready: Callable[[], None]
+    ) -> None:
         seen.append(options)
-        return 4
+        if options.rank >= 0:
+            say("ready")
+            on_ready()
+        raise AgentEnded
 
     module = types.ModuleType("rain.agent.main")
     module.run_agent = run_agent  # type: ignore[attr-defined]
+    module.AgentEnded = AgentEnded  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "rain.agent.main", module)
     return seen
 
@@ -54,6 +65,23 @@ def test_every_option_reaches_the_agent_and_is_remembered(
         rank=5,
     )
     assert (later.new, later.pool, later.name, later.no_work) == (False, "", "lab-3", True)
+
+
+def test_what_kept_the_agent_from_getting_ready_is_not_remembered(
+    rain: Rain, started: list[UpOptions]
+) -> None:
+    told = rain("up", "--new", "--bind", "203.0.113.9", "--rank", "-1")
+    assert (told.code, told.err) == (4, "rain: stopped here · look elsewhere\n")
+    rain("up")
+    assert started[1].bind == ""
+
+
+def test_up_speaks_json_in_the_foreground_too(rain: Rain, started: list[UpOptions]) -> None:
+    told = rain("up", "--json", "--new")
+    ready, error = [json.loads(line) for line in told.out.splitlines()]
+    assert ready == {"say": "ready"}
+    assert error["error"]["code"] == "not_in_pool"
+    assert error["exit_code"] == 4
 
 
 def test_the_token_of_a_file_reaches_the_agent(

@@ -270,7 +270,7 @@ async def test_a_restarted_agent_adopts_what_runs_and_learns_what_ended(rig: Rig
     second = rig.another()
     try:
         assert await second.open() == ""
-        found = {one.attempt_key: one for one in await second.list_containers()}
+        found = {one.attempt_key: one for one in await second.list_containers() or ()}
         assert 0 < found[key_of(runs)].running_ms < 60_000
         assert found[key_of(ended)].running_ms == 0
         assert not found[key_of(ended)].is_lost
@@ -422,7 +422,7 @@ async def test_only_what_an_engine_took_along_is_lost(own_engine: Engine, tmp_pa
         await rig.executor.start(later)
         exited = await rig.reports.wait(ContainerExited, later)
         assert (exited.exit_code, exited.is_lost) == (3, False)
-        listed = {one.attempt_key: one for one in await rig.executor.list_containers()}
+        listed = {one.attempt_key: one for one in await rig.executor.list_containers() or ()}
         assert not listed[key_of(later)].is_lost
     finally:
         await rig.executor.close()
@@ -442,7 +442,7 @@ async def test_an_engine_that_appears_later_is_noticed(own_engine: Engine, tmp_p
     executor = DockerExecutor(LABELS, tmp_path, reports, on_state)
     try:
         assert "not running; start it" in await executor.open()
-        assert await executor.list_containers() == ()
+        assert await executor.list_containers() is None
         await asyncio.to_thread(own_engine.start)
         async with asyncio.timeout(20):
             await is_back.wait()

@@ -34,7 +34,9 @@ class Rig:
         await self.executor.close()
         self.executor = self.another()
         assert await self.executor.open() == ""
-        return await self.executor.list_containers()
+        found = await self.executor.list_containers()
+        assert found is not None
+        return found
 
     def text(self, key: str, name: str) -> str:
         return (self.folder / "tasks" / key / name).read_text()
@@ -47,7 +49,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     try:
         yield rig
     finally:
-        for found in await rig.executor.list_containers():
+        for found in await rig.executor.list_containers() or ():
             await rig.executor.remove(found.attempt_key)
         await rig.executor.close()
 

@@ -117,11 +117,22 @@ def task_patches(draw: st.DrawFn, job_id: JobId) -> TaskPatch:
     return TaskPatch(first, first, draw(cells(of, first)), rows)
 
 
+def _ascending(tasks: tuple[TaskPatch, ...]) -> tuple[TaskPatch, ...]:
+    """Those of them that one patch may hold together."""
+    kept: list[TaskPatch] = []
+    for part in sorted(tasks, key=lambda part: part.first):
+        if not kept or kept[-1].last < part.first:
+            kept.append(part)
+    return tuple(kept)
+
+
 @st.composite
 def patches(draw: st.DrawFn) -> JobPatch:
     """Partial knowledge of one of JOBS; the spec may be missing, or be that of another job."""
     job = draw(st.sampled_from(JOBS))
     shown = draw(st.sampled_from([None, job, job, JOBS[0]]))
     tasks = tuple(draw(st.lists(task_patches(job.job_id), max_size=4)))
+    if draw(st.integers(0, 9)):
+        tasks = _ascending(tasks)
     cancel = draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
     return JobPatch(job.job_id, shown, cancel[0], tasks, cancel[1])

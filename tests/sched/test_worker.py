@@ -367,3 +367,50 @@ def test_a_node_that_offers_less_goes_on_with_what_runs() -> None:
     refused = End(EndState.REFUSED, reason="node takes no work")
     assert made.on_assign(HEAD, assign(1), 1_200) == [report(Stage.ENDED, refused, task=1)]
     assert made.active_attempts() == (attempt(),)
+
+
+def test_what_an_executor_runs_that_did_not_answer_is_not_concluded_about() -> None:
+    made = worker(AttemptRow(attempt(), Stage.RUNNING))
+    request = InventoryRequest(EPOCH, 100, 1)
+
+    assert made.on_listed(ContainersListed((), ("process",)), 1_100) == []
+    assert made.on_inventory_request(HEAD, request, 1_200) == [
+        Post(HEAD, Inventory(EPOCH, 1, ready=False))
+    ]
+    assert made.on_stop(HEAD, Stop(EPOCH, 100, (attempt(),), ""), 1_300)[1:] == [
+        StopContainer(attempt(), 10_000)
+    ]
+    assert made.on_deadline(30_000) == []
+    # Its engine is back: it is adopted, and hears of the stop that it missed.
+    found = ContainerFound(attempt_key(attempt()), 5, running_ms=4_000)
+    told = (AttemptReport(attempt(), Stage.RUNNING, 4_000),)
+    assert made.on_listed(ContainersListed((found,), ("docker",)), 40_000) == [
+        Persist(
+            (AttemptRow(attempt(), Stage.RUNNING, None, True),),
+            then=(Post(HEAD, Report(EPOCH, told)),),
+        ),
+        StopContainer(attempt(), 10_000),
+    ]
+    assert made.is_ready()
+
+
+def test_an_executor_that_stays_silent_is_waited_for_no_longer_than_a_minute() -> None:
+    made = worker(AttemptRow(attempt(), Stage.RUNNING))
+    made.on_listed(ContainersListed((), ()), 1_100)
+    made.on_listed(ContainersListed((), ("process",)), 50_000)
+
+    assert made.next_deadline_ms() == 61_100
+    assert made.on_deadline(61_099) == []
+    gone = End(EndState.LOST, reason="its container is gone")
+    assert end_in(made.on_deadline(61_100)) == gone
+    assert made.is_ready()
+    found = ContainerFound(attempt_key(attempt()), 5, running_ms=4_000)
+    assert made.on_listed(ContainersListed((found,)), 70_000) == [StopContainer(attempt(), 0)]
+
+
+def test_an_attempt_adopted_late_has_no_deadline_of_its_executor_left() -> None:
+    made = worker(AttemptRow(attempt(), Stage.RUNNING))
+    made.on_listed(ContainersListed((), ()), 1_100)
+    found = ContainerFound(attempt_key(attempt()), 5, running_ms=4_000)
+    made.on_listed(ContainersListed((found,), ("docker",)), 2_000)
+    assert made.next_deadline_ms() is None

@@ -1,0 +1,135 @@
+"""The executors of a PC: who answered, who broke, what is forgotten."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from rain.agent import executors
+from rain.agent.executors import Executors
+from rain.config import UpOptions
+from rain.effects import (
+    ContainerFound,
+    ContainersListed,
+    Event,
+    HardwareMeasured,
+    RemoveContainer,
+    StartContainer,
+)
+from rain.log import Logger
+from tests.exec.rig import LABELS
+
+
+class Engine:
+    """An executor that does as it is told: it opens or not, and answers or not."""
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self.found: tuple[ContainerFound, ...] | None = ()
+        self.opened = asyncio.Event()
+        self.removed: list[str] = []
+
+    async def open(self) -> str:
+        self.opened.set()
+        return self.reason
+
+    async def list_containers(self) -> tuple[ContainerFound, ...] | None:
+        return self.found
+
+    async def start(self, effect: StartContainer) -> None: ...
+    async def stop(self, attempt_key: str, grace_ms: int) -> None: ...
+
+    async def remove(self, attempt_key: str) -> None:
+        self.removed.append(attempt_key)
+
+    async def logs(self, attempt_key: str, follow: bool) -> AsyncIterator[tuple[int, bytes]]:
+        yield 1, b""
+
+    async def close(self) -> None: ...
+
+
+class Rig:
+    def __init__(self, folder: Path) -> None:
+        self.told: list[Event] = []
+        log: Logger = structlog.wrap_logger(logging.Logger("test"), wrapper_class=Logger)
+        options = UpOptions(folder, name="blue", executor="both")
+        self.executors = Executors(options, LABELS, folder, self.told.append, log)
+        self.docker, self.process = Engine(), Engine()
+        self.executors._all = {"docker": self.docker, "process": self.process}
+
+
+async def test_a_listing_names_those_that_answered(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    container = ContainerFound("a", 5)
+    rig.docker.reason, rig.process.found = "the engine is off", (container,)
+    await rig.executors.open()
+
+    await rig.executors.list_all()
+    rig.executors._reasons["docker"] = ""
+    rig.docker.found = None
+    await rig.executors.list_all()
+    rig.docker.found = ()
+    await rig.executors.list_all()
+
+    assert rig.told == [
+        ContainersListed((container,), ("process",)),
+        ContainersListed((container,), ("process",)),
+        ContainersListed((container,), ("docker", "process")),
+    ]
+    await rig.executors.close(remove_all=False)
+
+
+async def test_an_engine_that_breaks_is_opened_again_at_once(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    await rig.executors.open()
+    rig.docker.opened.clear()
+    keeping = asyncio.create_task(rig.executors.keep_measured())
+    await asyncio.sleep(0)
+
+    rig.executors._on_engine_state("the engine is gone")
+    async with asyncio.timeout(2):
+        await rig.docker.opened.wait()
+
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    assert any(isinstance(event, HardwareMeasured) for event in rig.told)
+
+
+async def test_what_is_removed_is_forgotten(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.process.found = (ContainerFound("a", 5, 0),)
+    await rig.executors.open()
+    await rig.executors.list_all()
+
+    rig.executors.remove(RemoveContainer("a"))
+    await rig.executors.close(remove_all=False)
+
+    assert rig.process.removed == ["a"]
+    assert rig.executors._where == {}
+
+
+async def test_one_that_works_but_did_not_answer_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executors, "REOPEN_INTERVAL_S", 0.01)
+    rig = Rig(tmp_path)
+    await rig.executors.open()
+    keeping = asyncio.create_task(rig.executors.keep_measured())
+    await asyncio.sleep(0)
+    rig.process.found = None
+    await rig.executors.list_all()
+    rig.process.found = (ContainerFound("a", 5),)
+
+    async with asyncio.timeout(5):
+        while len(rig.told) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    assert rig.told[:2] == [
+        ContainersListed((), ("docker",)),
+        ContainersListed((ContainerFound("a", 5),), ("docker", "process")),
+    ]

@@ -1,0 +1,155 @@
+"""A follower sees each byte once, whatever happens to the reading."""
+
+import base64
+import logging
+import random
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import structlog
+
+from rain.agent import logs
+from rain.agent.address_book import AddressBook
+from rain.agent.driver import Driver
+from rain.agent.executors import Executors
+from rain.agent.logs import FOLLOWED_MAX, Logs
+from rain.agent.reads import Reads
+from rain.exec.executor import LOG_READERS_MAX
+from rain.exec.logs import LogsUnavailable
+from rain.log import Logger
+from rain.mesh import keys
+from rain.mesh.envelope import Envelope
+from rain.mesh.streams import Streams
+from rain.model import (
+    Address,
+    AttemptId,
+    End,
+    EndState,
+    Epoch,
+    Facts,
+    Identity,
+    Job,
+    JobSpec,
+    Stage,
+)
+from rain.node import Node, NodeConfig
+from rain.sched.identity import job_id_of
+from rain.sched.messages import AttemptEnd, Cell, JobPatch, TaskPatch
+from rain.store import Store
+
+Reading = Callable[[], AsyncIterator[tuple[int, bytes]]]
+
+
+class Readings:
+    """What each reading of the attempt gives, one after the other; the last one again and again."""
+
+    def __init__(self, *readings: Reading) -> None:
+        self._waiting = list(readings)
+        self.taken = 0
+
+    def logs(self, attempt_id: AttemptId, follow: bool) -> AsyncIterator[tuple[int, bytes]]:
+        self.taken += 1
+        return (self._waiting.pop(0) if len(self._waiting) > 1 else self._waiting[0])()
+
+
+def reading(*pieces: tuple[int, bytes], then: Callable[[], None] | None = None) -> Reading:
+    async def read() -> AsyncIterator[tuple[int, bytes]]:
+        for piece in pieces:
+            yield piece
+        if then is not None:
+            then()
+
+    return read
+
+
+def breaks() -> None:
+    raise LogsUnavailable("the engine is gone")
+
+
+class Desk:
+    """The logs of one task whose attempt runs on this very PC."""
+
+    def __init__(self, folder: Path, readings: Readings) -> None:
+        pool = keys.new_pool("attic")
+        envelope = Envelope(pool.pool_id, pool.key, keys.load_node_key(folder), keys.ed_verify, 1)
+        identity = Identity(envelope.node_id, "desk", 1)
+        book = AddressBook()
+
+        def make_node(now_ms: int) -> Node:
+            address, rng = Address("127.0.0.1", 7246), random.Random(1)
+            return Node(identity, address, Facts(), NodeConfig(), rng, now_ms)
+
+        self.store = Store.open(folder / "store.db")
+        log: Logger = structlog.wrap_logger(logging.Logger("test"), wrapper_class=Logger)
+        driver = Driver(make_node, identity, book, self.store, log)
+        streams = Streams(envelope, book.find, lambda *_: True)
+        reads = Reads(driver, streams, identity)
+        self.logs = Logs(driver, streams, identity, reads, cast(Executors, readings))
+        spec = JobSpec(("true",))
+        self.job_id = job_id_of(spec, "desk", identity.node_id, 1, b"n")
+        self._table = driver.node.sched.table
+        self._epoch = Epoch(1, identity.node_id, 7)
+        self._attempt = AttemptId(self.job_id, 0, 1, self._epoch, identity.node_id)
+        job = Job(self.job_id, spec, "desk", identity.node_id, 1, b"n")
+        cell = Cell(epoch=self._epoch, turn=1, stage=Stage.RUNNING, attempt_id=self._attempt)
+        self._table.merge((JobPatch(self.job_id, job, False, (TaskPatch(0, 0, cell),)),))
+
+    def end(self) -> None:
+        cell = Cell(True, 1, True, self._epoch, 2, Stage.ENDED, self._attempt)
+        end = AttemptEnd(self._attempt, End(EndState.SUCCEEDED, 0))
+        self._table.merge((JobPatch(self.job_id, None, False, (TaskPatch(0, 0, cell, (end,)),)),))
+
+    async def told(self, follow: bool = True) -> tuple[bytes, list[str]]:
+        """What was printed, and the notes between."""
+        printed, notes = b"", []
+        job: dict[str, Any] = {"id": self.job_id, "tasks_total": 1}
+        async for item in self.logs.follow(job, None, follow):
+            assert item["task"] == 0
+            if "note" in item:
+                notes.append(item["note"])
+            else:
+                printed += base64.b64decode(item["data"])
+        await self.store.close()
+        return printed, notes
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "POLL_MS", 1)
+    monkeypatch.setattr(logs, "READ_AGAIN_MS", 2)
+
+
+async def test_a_reading_that_breaks_off_is_taken_up_where_it_was(tmp_path: Path) -> None:
+    desk: Desk
+    readings = Readings(
+        reading((1, b"one "), (2, b"err "), then=breaks),
+        reading(then=breaks),
+        # An agent that has only just started again does not know yet that the attempt runs.
+        reading(),
+        reading((1, b"one two "), (2, b"err "), then=lambda: desk.end()),
+    )
+    desk = Desk(tmp_path, readings)
+    assert await desk.told() == (b"one err two ", [])
+    assert readings.taken == 4
+
+
+async def test_a_log_that_stays_away_is_given_up_with_one_note(tmp_path: Path) -> None:
+    readings = Readings(reading((1, b"one "), then=breaks), reading(then=breaks))
+    desk = Desk(tmp_path, readings)
+    desk.end()
+    assert await desk.told() == (b"one ", ["the log is on desk, which does not answer"])
+    # The first one showed something new and does not count.
+    assert readings.taken == 1 + logs.READS_MAX
+
+
+async def test_who_does_not_follow_waits_for_a_few_readings_only(tmp_path: Path) -> None:
+    readings = Readings(reading(then=breaks))
+    desk = Desk(tmp_path, readings)
+    assert (await desk.told(follow=False))[1] == ["the log is on desk, which does not answer"]
+    assert readings.taken == logs.READS_ONCE_MAX
+
+
+def test_one_follower_alone_cannot_take_all_readers() -> None:
+    assert LOG_READERS_MAX > FOLLOWED_MAX
