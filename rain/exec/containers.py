@@ -295,6 +295,8 @@ def _text(error: docker.errors.APIError) -> str:
 
 
 def _not_started(error: docker.errors.APIError, exit_code: int) -> NotStarted:
-    """A refusal below 500 is about what was asked for, so any other node would refuse as well."""
+    """What was asked for is at fault below 500, and where the engine's words say so."""
+    text = _text(error)
     is_ours = exit_code == dialect.EXIT_RAIN_FAILED and (error.status_code or 500) >= 500
-    return NotStarted(exit_code, dialect.clipped(_text(error)), refused=is_ours)
+    refused = is_ours and not dialect.is_about_the_job(text)
+    return NotStarted(exit_code, dialect.clipped(text), refused=refused)

@@ -17,8 +17,9 @@ PIDS_MAX = 512
 """Processes and threads of one task: a fork bomb ends here."""
 CPU_SHARES = 128
 """An eighth of what a desktop program has by default: under load the owner goes first."""
-LOG_BYTES_MAX_TEXT = "10m"
-LOG_FILES_MAX_TEXT = "1"
+LOG_BYTES_MAX_TEXT = "20m"
+LOG_FILES_MAX_TEXT = "5"
+"""Several files: the engine drops a whole one at a time, the oldest."""
 NETWORKS = ("none", "bridge", "host")
 NANO_PER_MILLI = 1_000_000
 
@@ -103,6 +104,13 @@ def unix_ms(text: str) -> int:
     return max(0, seconds * 1_000 + int((match[2] or "")[:3].ljust(3, "0")))
 
 
+_WORDS_ABOUT_THE_JOB = (
+    *("unable to find user", "no matching entries", "no users found", "uids and gids"),
+    *("working directory", "chdir", "cwd", "not a directory", "invalid"),
+)
+"""What engines say of a user or a folder that an image does not have."""
+
+
 def start_failure_code(text: str) -> int:
     """The exit code `docker run` gives for this refusal to start."""
     if "executable file not found" in text or "no such file or directory" in text:
@@ -110,6 +118,12 @@ def start_failure_code(text: str) -> int:
     if "permission denied" in text or "is a directory" in text:
         return EXIT_NOT_EXECUTABLE
     return EXIT_RAIN_FAILED
+
+
+def is_about_the_job(text: str) -> bool:
+    """Would every other engine refuse to start this as well?"""
+    lowered = text.lower()
+    return any(word in lowered for word in _WORDS_ABOUT_THE_JOB)
 
 
 def no_image_reason(image: str, why: str) -> str:

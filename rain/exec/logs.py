@@ -18,9 +18,9 @@ from rain.exec.engine import Engine, EngineGone
 FRAME_BYTES_MAX = 1 << 24
 """A longer frame is no frame: the stream is broken."""
 READ_BYTES = 64 * 1024
-KEPT_BYTES_MAX = 16 * 1024 * 1024
+KEPT_BYTES_MAX = 128 * 1024 * 1024
 """Of one attempt. The engine keeps 10 MiB of text, frames add to that."""
-KEPT_FOLDER_BYTES_MAX = 1024 * 1024 * 1024
+KEPT_FOLDER_BYTES_MAX = 2 * 1024 * 1024 * 1024
 KEPT_FILES_MAX = 20_000
 KEEPS_PER_PRUNE = 64
 

@@ -38,7 +38,7 @@ def test_a_request_says_all_that_a_container_may_not_do() -> None:
             "CpuShares": 128,
             "Memory": 1 << 30,
             "MemorySwap": 1 << 30,
-            "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "1"}},
+            "LogConfig": {"Type": "json-file", "Config": {"max-size": "20m", "max-file": "5"}},
         },
     }
 
@@ -168,3 +168,17 @@ def test_errors_that_caused_each_other_end() -> None:
     first, second = RuntimeError("first"), PermissionError("second")
     first.__cause__, second.__cause__ = second, first
     assert "docker group" in dialect.unreachable_reason(first, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "is_it"),
+    [
+        ("unable to find user frank: no matching entries in passwd file", True),
+        ("mkdir /bin/sh: not a directory: unknown", True),
+        ("Cannot mkdir: /bin/sh is not a directory", True),
+        ("OCI runtime create failed: no space left on device", False),
+        ("failed to create shim task: context deadline exceeded", False),
+    ],
+)
+def test_what_no_engine_would_start_is_the_jobs_fault(words: str, is_it: bool) -> None:
+    assert dialect.is_about_the_job(words) is is_it

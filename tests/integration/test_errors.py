@@ -51,6 +51,10 @@ def test_unknown_image_unknown_command_and_the_impossible(pair: list[Pc]) -> Non
     assert command.returncode == 127
     says(command, "no-such-command")
 
+    folder = pair[1].rain("run", "--image", IMAGE, "--workdir", "/bin/busybox", "--", "true")
+    assert folder.returncode in (125, 126, 127)
+    says(folder, "busybox")
+
     impossible = pair[1].rain("submit", "--image", IMAGE, "--cpus", "1000", "--", "true")
     assert impossible.returncode == 6
     says(impossible, "rain nodes")
