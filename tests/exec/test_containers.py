@@ -334,7 +334,7 @@ async def test_what_a_container_may_not_do(rig: Rig) -> None:
     assert (limits["CpuShares"], limits["NetworkMode"], limits["Init"]) == (128, "none", True)
     assert limits["LogConfig"] == {
         "Type": "json-file",
-        "Config": {"max-file": "1", "max-size": "10m"},
+        "Config": {"max-file": "5", "max-size": "20m"},
     }
     assert (limits["Privileged"], limits["Binds"], inspected["Mounts"]) == (False, None, [])
     labels = {name: text for name, text in config["Labels"].items() if name != "rain.attempt_id"}
