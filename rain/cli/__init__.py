@@ -4,12 +4,12 @@ import sys
 
 import click
 
-from rain.cli import demo, jobs, pool, submit, up
-from rain.cli.errors import end_of
 from rain.cli.session import common_options, wants_json
+from rain.cli.verbs import Verbs
 
 
 @click.group(
+    cls=Verbs,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     invoke_without_command=True,
     epilog="Every verb tells its own options: rain VERB --help",
@@ -26,10 +26,6 @@ def rain(context: click.Context) -> int:
     return 0
 
 
-for _verb in (*up.VERBS, *pool.VERBS, *submit.VERBS, *jobs.VERBS, *demo.VERBS):
-    rain.add_command(_verb)
-
-
 def main(arguments: list[str] | None = None) -> None:
     """The entry point of `rain` and `python -m rain`."""
     words = sys.argv[1:] if arguments is None else arguments
@@ -39,5 +35,15 @@ def main(arguments: list[str] | None = None) -> None:
         code = rain.main(words, prog_name="rain", standalone_mode=False) or 0
         sys.stdout.flush()
     except BaseException as error:  # every way to end has an exit code and a word for people
-        code = end_of(error, wants_json(words))
+        code = 0 if _is_plain_end(error) else _end_of(error, words)
     sys.exit(code)
+
+
+def _is_plain_end(error: BaseException) -> bool:
+    return isinstance(error, click.exceptions.Exit) and error.exit_code == 0
+
+
+def _end_of(error: BaseException, words: list[str]) -> int:
+    from rain.cli.errors import end_of  # it knows the agent's errors; help needs none of them
+
+    return end_of(error, wants_json(words))

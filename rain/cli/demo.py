@@ -324,6 +324,3 @@ def _pause(deadline: float, message: str) -> None:
     if time.monotonic() >= deadline:
         raise VerbFailed(message, "this PC may be too busy; run it again: rain demo")
     time.sleep(POLL_S)
-
-
-VERBS = (demo,)

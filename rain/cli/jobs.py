@@ -169,6 +169,3 @@ def cancel(session: Session, ids: tuple[str, ...]) -> int:
 
 def cancel_jobs(client: Client, ids: tuple[str, ...]) -> Json:
     return client.call("cancel", ids=list(ids))
-
-
-VERBS = (jobs, job, logs, wait, cancel)

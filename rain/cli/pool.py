@@ -131,6 +131,3 @@ def completion(context: click.Context, shell: str) -> int:
         note(f"rain: {error}")
         return 1
     return 0
-
-
-VERBS = (status, nodes, invite, version, completion)

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from rain.client import Client
-from rain.config import ConfigError, data_dir_of
+if TYPE_CHECKING:  # help alone needs neither, and both take their time
+    from pathlib import Path
+
+    from rain.client import Client
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 TASK_WORDS = "rain.task_words"
@@ -23,11 +25,15 @@ class Session:
     color: bool = True
 
     @property
-    def data_dir(self) -> Path:
+    def data_dir(self) -> "Path":
+        from rain.config import data_dir_of
+
         return data_dir_of(self.data_dir_text)
 
     @property
-    def client(self) -> Client:
+    def client(self) -> "Client":
+        from rain.client import Client
+
         return Client(self.data_dir)
 
 
@@ -102,6 +108,8 @@ def parsed(parse: Callable[[str], object]) -> Callable[..., object]:
     def callback(_context: click.Context, _parameter: click.Parameter, value: str | None) -> object:
         if value is None:
             return None
+        from rain.config import ConfigError
+
         try:
             return parse(value)
         except ConfigError as error:

@@ -284,6 +284,3 @@ def as_toml(spec: Json) -> str:
 
 def _toml(value: object) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-VERBS = (submit, run)

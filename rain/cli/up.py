@@ -243,6 +243,3 @@ def _until_gone(session: Session, word: str, drain_ms: int) -> int:
     else:
         click.echo(word)
     return 0
-
-
-VERBS = (up, down, leave)

@@ -5,9 +5,11 @@ import sys
 import textwrap
 from pathlib import Path
 
+import click
 import pytest
 
 from rain.cli import rain as root
+from rain.cli.verbs import VERBS as TABLE
 from rain.version import VERSION
 from tests.cli.conftest import Rain
 from tests.cli.fake_agent import FakeAgent, end
@@ -35,7 +37,28 @@ EVERY_HELP = textwrap.dedent(
 
 
 def test_these_are_the_verbs() -> None:
-    assert sorted(root.commands) == sorted(VERBS)
+    assert sorted(TABLE) == sorted(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_table_says_of_a_verb_what_its_own_help_says(verb: str) -> None:
+    context = click.Context(root)
+    command = root.get_command(context, verb)
+    assert command is not None
+    own = (command.help or "").split("\n")[0]
+    words = TABLE[verb][1].rstrip(".")
+    assert own.startswith(words.split(":")[0].split(",")[0])
+
+
+def test_help_of_all_imports_no_verb() -> None:
+    script = (
+        "import sys\nfrom rain.cli import main\ntry:\n    main(['--help'])\n"
+        "except SystemExit:\n    own = {name for name in sys.modules if name.startswith('rain')}\n"
+        "    allowed = {'rain', 'rain.cli', 'rain.cli.session', 'rain.cli.verbs'}\n"
+        "    sys.exit(str(own - allowed) if own - allowed else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_help_imports_nothing_heavy() -> None:
