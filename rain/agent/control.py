@@ -58,9 +58,12 @@ Verb = Callable[[Json], AsyncIterator[Item | End]]
 class ControlServer:
     """Listens on the control socket and runs one verb per connection."""
 
-    def __init__(self, path: Path, verbs: dict[str, Verb], log: Logger) -> None:
+    def __init__(
+        self, path: Path, verbs: dict[str, Verb], log: Logger, otherwise: Verb | None = None
+    ) -> None:
         self._path = path
         self._verbs = verbs
+        self._otherwise = otherwise
         self._log = log
         self._server: asyncio.Server | None = None
         self._askers: set[asyncio.Task[None]] = set()
@@ -106,7 +109,7 @@ class ControlServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         verb, args = _parse(await reader.readline())
-        run = self._verbs.get(verb)
+        run = self._verbs.get(verb, self._otherwise)
         if run is None:
             hint = "the agent may be older than this command: rain down, then rain up"
             raise VerbError("usage", f"the agent knows no verb {verb!r}", hint, 2)

@@ -22,7 +22,7 @@ from rain.agent.joining import JoinError, choose_pool, hear_a_member, resolve_co
 from rain.agent.logs import Logs
 from rain.agent.network import Network
 from rain.agent.reads import Reads
-from rain.agent.verbs import Verbs
+from rain.agent.verbs import NotYet, Verbs
 from rain.config import UpOptions, control_path, open_data_dir
 from rain.effects import AddressChanged, HardwareMeasured, Record, StopRequested
 from rain.exec.labels import ExecLabels
@@ -170,7 +170,11 @@ class _Agent:
                 lambda: self._network.broadcast(body), self._heard, self._options, pool, self._say
             )
         )
+        not_yet = NotYet(pool, self._on_stop_verb)
+        path = control_path(self._options.data_dir)
+        control = ControlServer(path, not_yet.by_name(), self._log, not_yet.refuse)
         try:
+            await control.open()
             await asyncio.wait({stop, hear}, return_when=asyncio.FIRST_COMPLETED)
             if not hear.done():
                 raise JoinError("stopped before anybody of the pool was heard", "", 130)
@@ -178,6 +182,7 @@ class _Agent:
         finally:
             stop.cancel()
             hear.cancel()
+            await control.close()
 
     def _make_driver(
         self,

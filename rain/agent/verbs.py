@@ -27,6 +27,26 @@ WAIT_POLL_MS = 200
 JOBS_PER_COMMAND_MAX = 1_000
 
 
+class NotYet:
+    """What a newcomer answers while it waits to be let in: exit 4, but for going away."""
+
+    def __init__(self, pool: Pool, stop: Callable[[bool, int], None]) -> None:
+        self._pool = pool
+        self._stop = stop
+
+    def by_name(self) -> dict[str, Verb]:
+        return {"down": self.down, "leave": self.down}
+
+    async def refuse(self, args: Json) -> AsyncIterator[Item | End]:
+        message = f"this PC is not in pool {self._pool.name!r} yet: nobody of it has answered"
+        raise VerbError("not_in_pool", message, "look at what `rain up` says", 4)
+        yield End({})  # a generator by its shape
+
+    async def down(self, args: Json) -> AsyncIterator[Item | End]:
+        self._stop(False, 0)
+        yield End({})
+
+
 class Verbs:
     """The verbs, by name; each is an asynchronous generator of items and one end."""
 
