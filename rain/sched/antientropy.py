@@ -55,6 +55,7 @@ class _Follower:
     """When the exchange in flight began; None: there is none."""
     not_before_ms: int = 0
     next_page: JobId | None = None
+    has_answered: bool = False
 
 
 class AntiEntropy:
@@ -117,6 +118,11 @@ class AntiEntropy:
         follower.next_page = None
         return [self._page(node_id, follower, JobId(""))]
 
+    def has_answered(self, node_id: NodeId) -> bool:
+        """Has it said, in this reign, what its table has that this one lacks?"""
+        follower = self._followers.get(node_id)
+        return follower is not None and follower.has_answered
+
     def forget(self, node_id: NodeId) -> None:
         """It went; should it return, everything begins anew."""
         self._followers.pop(node_id, None)
@@ -127,6 +133,8 @@ class AntiEntropy:
         follower = self._followers.get(sender)
         if follower is None:
             return outputs
+        if follower.asked_ms is not None:
+            follower.has_answered = True
         posts, sent_bytes = self._wanted(sender, message)
         pause_ms = sent_bytes // EXCHANGE_BYTES_PER_MS
         follower.not_before_ms = max(follower.not_before_ms, now_ms + pause_ms)

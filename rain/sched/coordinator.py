@@ -140,11 +140,7 @@ class Coordinator:
         self._inventories.begin(epoch, fallen, now_ms)
         self._swept_ms = now_ms
         self._note_capacities()
-        return [
-            output
-            for node_id in self._pool.others()
-            for output in self._antientropy.exchange_with(node_id, now_ms)
-        ]
+        return []
 
     def renumber(self, epoch: Epoch, now_ms: int) -> list[Output]:
         """The same reign under a higher number: nothing is forgotten."""
@@ -205,7 +201,9 @@ class Coordinator:
         return self.judgement.on_reports(sender, message.attempts, now_ms)
 
     def on_inventory(self, sender: NodeId, message: Inventory) -> list[Output]:
-        self._inventories.on_inventory(sender, message)
+        # What a worker no longer knows may have succeeded: its table has to speak first.
+        if self._antientropy.has_answered(sender) or sender == self._pool.node_id:
+            self._inventories.on_inventory(sender, message)
         return []
 
     def on_replicated(self, sender: NodeId, message: Replicated, now_ms: int) -> list[Output]:
@@ -224,6 +222,7 @@ class Coordinator:
         if is_new:
             self._unreachable.pop(notice.node_id, None)
             self._inventories.forget(notice.node_id)
+            self._antientropy.forget(notice.node_id)
         return self._replication.on_members(now_ms)
 
     def on_member_down(self, notice: MemberDown, now_ms: int) -> list[Output]:
@@ -284,7 +283,7 @@ class Coordinator:
         """Ask, judge, repeat, place: whatever has become due."""
         if not self.is_reigning():
             return []
-        outputs = self._inventories.ask(self._reign.beat, now_ms)
+        outputs = self._ask(now_ms)
         is_closed = self._inventories.close(now_ms)
         for node_id, inventory in self._inventories.to_judge():
             self._is_dirty = True
@@ -299,6 +298,15 @@ class Coordinator:
         outputs += self._maybe_place(now_ms)
         later = self._reign.take_later()
         return outputs if later is None else [*outputs, EpochSeen(later)]
+
+    def _ask(self, now_ms: int) -> list[Output]:
+        """Tables, then inventories: streams keep that order, and the answers come in it."""
+        requests = self._inventories.ask(self._reign.beat, now_ms)
+        outputs: list[Output] = []
+        for request in requests:
+            if request.to != self._pool.node_id and not self._antientropy.has_answered(request.to):
+                outputs += self._antientropy.exchange_with(request.to, now_ms)
+        return [*outputs, *requests]
 
     def next_deadline_ms(self) -> int | None:
         if not self.is_reigning():

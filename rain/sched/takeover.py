@@ -13,7 +13,7 @@ Not ready means: its executor has not listed its containers yet (E11); it is ask
 What it does not do: judge an answer (coordinator.py), or conclude that somebody is gone.
 """
 
-from rain.effects import Output, Post
+from rain.effects import Post
 from rain.model import Epoch, NodeId, Value
 from rain.sched.messages import Inventory, InventoryRequest
 from rain.sched.pool import Pool
@@ -77,7 +77,7 @@ class Inventories:
         self._asked_ms.pop(node_id, None)
         self._first_round.pop(node_id, None)
 
-    def ask(self, beat: int, now_ms: int) -> list[Output]:
+    def ask(self, beat: int, now_ms: int) -> list[Post]:
         """Requests to all whose turn it is."""
         if self._epoch is None:
             return []

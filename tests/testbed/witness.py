@@ -4,16 +4,15 @@ The witness is independent of Rain: it reads Docker's own event log, so it can c
 Rain says of itself.
 """
 
-import json
-import time
+import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import docker
 
-POOL_LABEL = "rain.job"
+JOB_LABEL = "rain.job"
 
 
 @dataclass(frozen=True)
@@ -30,28 +29,34 @@ class Seen:
 
 
 class Witness:
-    """Remembers when it began to watch; reads the engine's events since then."""
+    """Listens to the engine from the moment it is made.
+
+    It listens all the time, because an engine remembers no more than its last 256 events.
+    """
 
     def __init__(self, host: str) -> None:
         self._client = docker.APIClient(base_url=host)
-        self._since = int(time.time_ns() // 1_000_000_000)
+        self._seen: list[Seen] = []
+        self._events: Any = self._client.events(
+            decode=True,
+            filters={"type": "container", "event": ["start", "die"], "label": JOB_LABEL},
+        )
+        self._listening = threading.Thread(target=self._listen, daemon=True)
+        self._listening.start()
 
     def close(self) -> None:
+        self._events.close()
+        self._listening.join(5)
         self._client.close()
+
+    def _listen(self) -> None:
+        for event in self._events:
+            self._seen.append(_seen(event))
 
     def seen(self, job: str = "") -> list[Seen]:
         """All starts and deaths of Rain's containers so far, oldest first."""
-        label = f"{POOL_LABEL}={job}" if job else POOL_LABEL
-        events: Iterator[Any] = self._client.events(
-            since=self._since,
-            until=int(time.time_ns() // 1_000_000_000) + 1,
-            filters={"type": "container", "event": ["start", "die"], "label": label},
-        )
-        text = b"".join(events).decode()
-        return sorted(
-            (_seen(json.loads(line)) for line in text.splitlines() if line.strip()),
-            key=lambda one: one.at_ns,
-        )
+        found = [one for one in list(self._seen) if not job or one.job == job]
+        return sorted(found, key=lambda one: one.at_ns)
 
     def starts(self, job: str) -> list[Seen]:
         return [one for one in self.seen(job) if one.what == "start"]
@@ -70,7 +75,7 @@ class Witness:
 
     def now(self, job: str = "") -> list[dict[str, Any]]:
         """Containers that exist at this moment, running or not."""
-        label = f"{POOL_LABEL}={job}" if job else POOL_LABEL
+        label = f"{JOB_LABEL}={job}" if job else JOB_LABEL
         found: list[dict[str, Any]] = self._client.containers(all=True, filters={"label": label})
         return found
 
