@@ -72,7 +72,7 @@ UNWANTED = [
 ]
 
 
-@pytest.mark.parametrize(("make", "notice"), UNWANTED, ids=str)
+@pytest.mark.parametrize(("make", "notice"), UNWANTED)
 def test_a_notice_that_a_core_does_not_want_changes_nothing(
     make: Callable[[], Core], notice: Notice
 ) -> None:
