@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: setup fmt check test sim plants integration demo bench night lock clean
+.PHONY: setup fmt check test sim plants integration demo bench fuzz night lock clean
 
 setup: $(VENV)/.ready
 
@@ -48,7 +48,10 @@ demo: setup
 bench: setup
 	$(BIN)/python -m tests.bench
 
-night: setup
+fuzz: setup
+	$(BIN)/python -m tests.fuzz
+
+night: fuzz
 	$(BIN)/python -m sim --seeds 1:20000
 
 # Needs uv, once, on the developer's machine: make lock

@@ -4,19 +4,21 @@ A request is one line of JSON, `{"verb", "args"}`. The answer is any number of `
 lines and then one `{"end": {...}}` or `{"error": {"code", "message", "hint"}, "exit_code"}`.
 """
 
+import contextlib
 import json
 import socket
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from rain.config import control_path
+from rain.config import ENDED_FILE, control_path
 
 CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 60.0
 """Above the 10 s that an agent waits through a failover; only a stuck agent takes longer."""
 LINE_BYTES_MAX = 256 * 1024 * 1024
 READ_BYTES = 64 * 1024
+ENDED_BYTES_MAX = 64 * 1024
 
 Json = dict[str, Any]
 
@@ -108,7 +110,8 @@ class Client:
         with self._connect() as connection:
             connection.settimeout(timeout_s)
             try:
-                connection.sendall(json.dumps({"verb": verb, "args": args}).encode() + b"\n")
+                with contextlib.suppress(BrokenPipeError):  # refused unread: why, it has said
+                    connection.sendall(json.dumps({"verb": verb, "args": args}).encode() + b"\n")
                 for line in _lines(connection):
                     answer = _parse(line)
                     if "item" in answer:
@@ -145,10 +148,23 @@ class Client:
             ) from error
         except OSError as error:
             connection.close()
-            raise NoAgent(
-                f"no agent runs here (data folder {self.data_dir})", "start it: rain up"
-            ) from error
+            message = f"no agent runs here (data folder {self.data_dir})"
+            ended, hint = _last_words(self.data_dir)
+            raise NoAgent(message + ended, hint or "start it: rain up") from error
         return connection
+
+
+def _last_words(data_dir: Path) -> tuple[str, str]:
+    """Why the agent that was here ended by itself, and what to do; empty where nothing is known."""
+    try:
+        with (data_dir / ENDED_FILE).open("rb") as file:
+            told = json.loads(file.read(ENDED_BYTES_MAX))
+        message, hint = told["message"], told["hint"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return "", ""
+    if not (isinstance(message, str) and isinstance(hint, str) and message):
+        return "", ""
+    return f"; it ended: {message}", hint
 
 
 def _gone(data_dir: Path) -> AgentGone:

@@ -12,13 +12,15 @@ import socket
 import stat
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 DEFAULT_PORT = 7246
 CONTROL_PATH_BYTES_MAX = 100
 """A Unix socket's path may have 104 bytes on some platforms, the closing zero included."""
 SETTINGS_BYTES_MAX = 64 * 1024
+ENDED_FILE = "ended.json"
+"""In the data folder: why the last agent ended by itself. {message, hint, at}"""
 CONTACTS_MAX = 64
 TASK_CPUS_MILLI_MIN = 10
 ARRAY_TASKS_MAX = 100_000
@@ -27,6 +29,10 @@ _HOST_PATTERN = re.compile(r"(?=.{1,253}$)(?:[^.]{1,63}\.)*[^.]{1,63}\.?")
 """Labels with a dot between: what has an empty or a longer one is no name on any network."""
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 EXECUTORS = ("docker", "process", "both")
+NETWORKS = ("none", "bridge", "host")
+ALLOWED_MAX = 64
+"""Patterns of images, or folders, that one owner allows."""
+TASK_DISK_BYTES_MIN = 2**20
 # fmt: off
 NETWORK_FILESYSTEMS = (
     "9p", "afs", "beegfs", "ceph", "cifs", "davfs", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs",
@@ -56,8 +62,8 @@ class UpOptions:
     name: str = ""
     new: bool = False
     pool: str = ""
-    token: str = ""
-    """A join token; '' if none. It never comes by argument or environment."""
+    token: str = field(default="", repr=False)
+    """A code or a join token; '' if none. A token never comes by argument or environment."""
     contacts: tuple[str, ...] = ()
     """HOST or HOST:PORT; see `parse_contact`."""
     bind: str = ""
@@ -70,10 +76,19 @@ class UpOptions:
     executor: str = "docker"
     rank: int = 0
     is_terminal: bool = False
+    allow_networks: tuple[str, ...] = ()
+    """Of NETWORKS; the most of them counts. (): none and bridge."""
+    allow_user: bool = False
+    allow_images: tuple[str, ...] = ()
+    """Patterns as of a shell; (): all images."""
+    allow_volumes: tuple[str, ...] = ()
+    """Folders that tasks may be given."""
+    task_disk: str = ""
 
 
 REMEMBERED = (
     "name", "contacts", "bind", "port", "cpus", "memory", "no_work", "executor", "rank",
+    "allow_networks", "allow_user", "allow_images", "allow_volumes", "task_disk",
 )  # fmt: skip
 """The options that describe this PC: a later plain `rain up` uses them again."""
 
@@ -311,16 +326,13 @@ def up_options(
     known = {field.name for field in fields(UpOptions)}
     assert not set(explicit) - known, f"unknown options {sorted(set(explicit) - known)}"
     chosen: dict[str, object] = {**read_settings(data_dir), **explicit}
-    contacts = chosen.get("contacts", ())
     options = UpOptions(
         data_dir=data_dir,
         name=str(chosen.get("name") or _host_name()),
         new=bool(chosen.get("new", False)),
         pool=str(chosen.get("pool", "")),
         token=token,
-        contacts=tuple(str(contact) for contact in contacts if contact)
-        if isinstance(contacts, list | tuple)
-        else (),
+        contacts=_words(chosen.get("contacts")),
         bind=str(chosen.get("bind", "")),
         port=int(str(chosen.get("port", DEFAULT_PORT))),
         cpus=str(chosen.get("cpus", "")),
@@ -329,9 +341,20 @@ def up_options(
         executor=str(chosen.get("executor", "docker")),
         rank=int(str(chosen.get("rank", 0))),
         is_terminal=is_terminal,
+        allow_networks=_words(chosen.get("allow_networks")),
+        allow_user=bool(chosen.get("allow_user", False)),
+        allow_images=_words(chosen.get("allow_images")),
+        allow_volumes=_words(chosen.get("allow_volumes")),
+        task_disk=str(chosen.get("task_disk", "")),
     )
     _check(options)
+    _check_allowed(options)
     return options
+
+
+def _words(given: object) -> tuple[str, ...]:
+    """Without the empty one, by which a person takes back what was told earlier."""
+    return tuple(str(word) for word in given if word) if isinstance(given, list | tuple) else ()
 
 
 def _check(options: UpOptions) -> None:
@@ -361,6 +384,37 @@ def _check(options: UpOptions) -> None:
         parse_contact(contact)
 
 
+def _check_allowed(options: UpOptions) -> None:
+    """What the owner lets jobs do on this PC."""
+    for network in options.allow_networks:
+        if network not in NETWORKS:
+            raise ConfigError(f"--allow-network {network!r} is unknown", "none, bridge or host")
+    if max(len(options.allow_images), len(options.allow_volumes)) > ALLOWED_MAX:
+        raise ConfigError(
+            f"more than {ALLOWED_MAX} images or folders are allowed",
+            "a pattern with * stands for many: --allow-image 'python:*'",
+        )
+    for folder in options.allow_volumes:
+        if not folder.startswith("/") or os.path.realpath(folder) == "/":
+            raise ConfigError(
+                f"--allow-volume {folder!r} is no folder that could be lent",
+                "write its whole path, for example --allow-volume /srv/datasets",
+            )
+    if options.task_disk and parse_size(options.task_disk) < TASK_DISK_BYTES_MIN:
+        raise ConfigError(f"--task-disk {options.task_disk} is too little", "write 1m or more")
+
+
+def login_name() -> str:
+    """Who sits at this PC, as far as the system knows: the person of a pool founded here."""
+    import getpass
+
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        name = ""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", name)[:63].lstrip("._-") or "owner"
+
+
 def _host_name() -> str:
     name = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname().split(".")[0])[:63].lstrip("._-")
     return name or "pc"
@@ -379,8 +433,9 @@ def read_settings(data_dir: Path) -> dict[str, object]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is damaged"
         raise ConfigError(
-            f"{path} cannot be read: {error}", f"mend it or move it away: mv {path} {path}.bad"
+            f"{path} cannot be read: {why}", f"mend it or move it away: mv {path} {path}.bad"
         ) from error
     return {name: found[name] for name in REMEMBERED if name in found}
 
@@ -393,7 +448,8 @@ def remember(data_dir: Path, explicit: Mapping[str, object]) -> None:
     path = data_dir / "settings.json"
     fresh = data_dir / "settings.json.new"
     try:
-        with fresh.open("w", encoding="utf-8") as file:
+        fresh.unlink(missing_ok=True)
+        with open(fresh, "x", encoding="utf-8", opener=open_private) as file:
             json.dump({**read_settings(data_dir), **chosen}, file, indent=2, default=list)
             file.flush()
             os.fsync(file.fileno())
@@ -402,3 +458,8 @@ def remember(data_dir: Path, explicit: Mapping[str, object]) -> None:
         raise ConfigError(
             f"{path} cannot be written: {error.strerror}", "free some space on that disk"
         ) from error
+
+
+def open_private(path: str, flags: int) -> int:
+    """For this user alone, whatever the umask is."""
+    return os.open(path, flags, 0o600)

@@ -13,6 +13,7 @@ from typing import ClassVar, Protocol
 
 from msgspec import Struct
 
+from rain.claims import Claim
 from rain.model import (
     Address,
     AttemptId,
@@ -21,6 +22,7 @@ from rain.model import (
     Job,
     MemberState,
     NodeId,
+    Role,
     Value,
 )
 
@@ -146,6 +148,8 @@ class ContainerExited(_Plain, frozen=True):
     out_of_memory: bool = False
     is_lost: bool = False
     """Its engine or its PC was stopped under it: its exit code says nothing about the task."""
+    reason: str = ""
+    """Which limit of its worker's owner it was ended for; empty: for none."""
 
 
 class ContainerFailed(_Plain, frozen=True):
@@ -158,11 +162,53 @@ class ContainerFailed(_Plain, frozen=True):
     ended_unix_ms: int = 0
 
 
+class CertificateShown(_Plain, frozen=True):
+    """A certificate that leads to the root of this pool: just issued here, or shown by a peer."""
+
+    bundle: bytes
+
+
+class ClaimMade(_Plain, frozen=True):
+    """A person on this node states something that the whole pool shall know: sign and spread it."""
+
+    claim: "Claim"
+    at_unix_ms: int
+    request: int = 0
+    """Answered by `Answer` when not 0: how many members have it."""
+    fresh_key: bytes = b""
+    """With a removal: 32 secret random bytes for the next pool key."""
+
+    def __repr__(self) -> str:
+        """Without the key: what is printed may come into a log."""
+        key = "a key" if self.fresh_key else "no key"
+        return f"ClaimMade({self.claim!r}, {self.at_unix_ms}, {self.request}, {key})"
+
+
+class KeyMissing(_Plain, frozen=True):
+    """A packet of this pool came that is sealed with a key that this node has not got."""
+
+
 # --- Notices: facts between siblings -------------------------------------------------------------
 
 
 class SiblingNotice(_Plain, frozen=True):
     """What tells a notice from an effect in a core's list of outputs."""
+
+
+class Admitted(SiblingNotice, frozen=True):
+    """trust: this node may be here, in this role; told again when role, name or person change."""
+
+    node_id: NodeId
+    name: str
+    role: Role
+    person: str
+    public_key: bytes = b""
+
+
+class Barred(SiblingNotice, frozen=True):
+    """trust: this node was removed or has left for good; whatever it says counts for nothing."""
+
+    node_id: NodeId
 
 
 class MemberUp(SiblingNotice, frozen=True):
@@ -341,6 +387,23 @@ class Stopped(_Plain, frozen=True):
     """Goodbyes are said; the process may end."""
 
 
+class Rekey(_Plain, frozen=True):
+    """The pool keys from now on, by number; packets are sealed with `use`, opened with any."""
+
+    keys: tuple[tuple[int, bytes], ...]
+    use: int
+
+    def __repr__(self) -> str:
+        """Without the keys: what is printed may come into a log."""
+        return f"Rekey({[number for number, _ in self.keys]}, use={self.use})"
+
+
+class Expel(_Plain, frozen=True):
+    """Hang up on that node, now: its certificate counts no more."""
+
+    node_id: NodeId
+
+
 Event = (
     Received
     | DeadlinePassed
@@ -356,9 +419,14 @@ Event = (
     | ContainerStarted
     | ContainerExited
     | ContainerFailed
+    | CertificateShown
+    | ClaimMade
+    | KeyMissing
 )
 Notice = (
-    MemberUp
+    Admitted
+    | Barred
+    | MemberUp
     | MemberDown
     | FactsChanged
     | MemberSilent
@@ -386,6 +454,8 @@ Effect = (
     | Answer
     | Log
     | Stopped
+    | Rekey
+    | Expel
 )
 Output = Effect | Notice
 

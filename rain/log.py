@@ -20,6 +20,8 @@ FILES_MAX = 4
 VALUE_CHARS_MAX = 2_000
 SECRET_FIELDS = ("token", "secret", "password", "private_key", "pool_key", "invite", "environment")
 TOKEN_PREFIX = "rain1-"
+OWNER_NOTE = "owner_note"
+"""What a PC's owner should know: on a terminal its `note` alone is told."""
 
 Fields = MutableMapping[str, Any]
 Logger = structlog.stdlib.BoundLogger
@@ -55,11 +57,7 @@ def open_log(data_dir: Path, is_terminal: bool = False) -> Logger:
     if is_terminal:
         terminal = _Terminal(sys.stderr)
         terminal.setLevel(logging.WARNING)
-        terminal.setFormatter(
-            structlog.stdlib.ProcessorFormatter(
-                structlog.processors.KeyValueRenderer(key_order=["event"], drop_missing=True)
-            )
-        )
+        terminal.setFormatter(structlog.stdlib.ProcessorFormatter(_for_people))
         sink.addHandler(terminal)
     logger: Logger = structlog.wrap_logger(
         sink,
@@ -73,6 +71,16 @@ def open_log(data_dir: Path, is_terminal: bool = False) -> Logger:
         wrapper_class=Logger,
     )
     return logger
+
+
+_render = structlog.processors.KeyValueRenderer(key_order=["event"], drop_missing=True)
+
+
+def _for_people(logger: Any, method: str, fields: Fields) -> str:
+    """A line on the terminal."""
+    if fields.get("event") == OWNER_NOTE:
+        return f"note: {fields.get('note')}"
+    return _render(logger, method, fields)
 
 
 def log_path(data_dir: Path) -> Path:

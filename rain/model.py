@@ -11,21 +11,30 @@ from typing import Annotated, NewType
 
 from msgspec import Meta, Struct
 
-NodeId = NewType("NodeId", str)
-JobId = NewType("JobId", str)
+ID_CHARS_MAX = 32
+"""Of a node or a job. Ids are echoed, and several of them must fit into one packet."""
+
+NodeId = NewType("NodeId", Annotated[str, Meta(max_length=ID_CHARS_MAX)])
+JobId = NewType("JobId", Annotated[str, Meta(max_length=ID_CHARS_MAX)])
 
 TASKS_MAX = 100_000
-COMMAND_WORDS_MAX = 1_024
+COMMAND_WORDS_MAX = 16_384
 COMMAND_WORD_CHARS_MAX = 128 * 1_024
 ENVIRONMENT_MAX = 1_024
 REASON_CHARS_MAX = 400
 RETRIES_MAX = 20
 ENDS_PER_TASK_MAX = 32
+SECRETS_MAX = 64
+VOLUMES_MAX = 64
+LABELS_MAX = 64
+"""Executors of a node, and models of its GPUs."""
 
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 ShortText = Annotated[str, Meta(max_length=128)]
 Reason = Annotated[str, Meta(max_length=REASON_CHARS_MAX)]
 Word = Annotated[str, Meta(max_length=COMMAND_WORD_CHARS_MAX)]
+Variables = Annotated[tuple[tuple[Word, Word], ...], Meta(max_length=ENVIRONMENT_MAX)]
+Labels = Annotated[tuple[ShortText, ...], Meta(max_length=LABELS_MAX)]
 
 
 class Value(Struct, frozen=True, array_like=True):
@@ -85,6 +94,17 @@ class Resources(Value, frozen=True):
         return self.cpus_milli >= need.cpus_milli and self.memory_bytes >= need.memory_bytes
 
 
+class Role(IntEnum):
+    """What a member of the pool may do; each role may all that the ones before it may."""
+
+    WORKER = 0
+    """Lends its machine: takes orders, reports what became of them, and nothing else."""
+    MEMBER = 1
+    """Submits, keeps copies of the job table, and may come to coordinate."""
+    ADMIN = 2
+    """Invites and removes."""
+
+
 class MemberState(IntEnum):
     """What this node believes of another. LEFT is dead by its own will."""
 
@@ -99,21 +119,29 @@ class Facts(Value, frozen=True):
 
     version: Count = 0
     capacity: Resources = Resources()
-    executors: tuple[ShortText, ...] = ()
+    executors: Labels = ()
     works: bool = False
     idle_reason: Reason = ""
     """Why it takes no work, when it takes none."""
     rank: int = 0
     software: ShortText = ""
     platform: ShortText = ""
-    accelerators: tuple[ShortText, ...] = ()
+    accelerators: Labels = ()
     """Models of the GPUs that were found; shown, not yet scheduled."""
+
+
+class Volume(Value, frozen=True):
+    """A folder of the owner's PC, where the owner allows it."""
+
+    source: Annotated[str, Meta(max_length=4_096)]
+    target: Annotated[str, Meta(max_length=4_096)]
+    read_only: bool = False
 
 
 class JobSpec(Value, frozen=True):
     """What a user asked for. Immutable: a changed wish is another job."""
 
-    command: tuple[Word, ...]
+    command: Annotated[tuple[Word, ...], Meta(max_length=COMMAND_WORDS_MAX)]
     image: Annotated[str, Meta(max_length=512)] = ""
     name: ShortText = ""
     need: Resources = Resources(1_000, 256 * 1024 * 1024)
@@ -123,7 +151,7 @@ class JobSpec(Value, frozen=True):
     is_array: bool = False
     running_max: Count = 0
     """At most so many tasks at once; 0: no such bound."""
-    environment: tuple[tuple[Word, Word], ...] = ()
+    environment: Variables = ()
     workdir: Annotated[str, Meta(max_length=4_096)] = ""
     user: ShortText = ""
     network: ShortText = "none"
@@ -133,6 +161,15 @@ class JobSpec(Value, frozen=True):
     priority: int = 0
     node_name: ShortText = ""
     """Only on the node of this name; empty: anywhere."""
+    private_environment: Variables = ()
+    """Like `environment`, but shown to nobody: what `--env-file` read."""
+    secrets: Annotated[tuple[tuple[ShortText, bytes], ...], Meta(max_length=SECRETS_MAX)] = ()
+    """Name and content of what `--secret` read: files that the task alone can see."""
+    volumes: Annotated[tuple[Volume, ...], Meta(max_length=VOLUMES_MAX)] = ()
+
+    def __repr__(self) -> str:
+        """Without environment and secrets, so that no log or traceback tells them."""
+        return f"JobSpec({self.name!r}, {self.image!r}, {len(self.command)} words)"
 
     def array_index(self, task: int) -> int:
         """The index a user sees: task 0 of `--array 5-9:2` is 5."""
@@ -150,6 +187,12 @@ class Job(Value, frozen=True):
     created_unix_ms: Count
     nonce: Annotated[bytes, Meta(max_length=16)]
     """128 bits drawn once per command, so that two equal commands are two jobs."""
+    person: ShortText = ""
+    """Whose job it is, by the certificate of the node it was typed on."""
+    public_key: Annotated[bytes, Meta(max_length=32)] = b""
+    """Of the submitter; its hash is `submitter_id`."""
+    signature: Annotated[bytes, Meta(max_length=64)] = b""
+    """Of the submitter, over `job_id` (sched/identity.py); not part of what is hashed."""
 
 
 class AttemptId(OrderedValue, frozen=True):

@@ -11,6 +11,8 @@ S9  an outcome is acknowledged when it is on disks; a committed success stays, o
 S10 what one reign placed on a node never exceeds it
 S11 a running container is stopped by a decision, never by ignorance
 S13 the pool does not flood its network
+
+What else is watched: who may be in and who may do what (intruders.py).
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,15 +21,18 @@ from rain.effects import Answer, Message, Persist, StartContainer
 from rain.election.messages import Heartbeat
 from rain.election.records import EpochRecord
 from rain.mesh import codec
+from rain.mesh.envelope import Opened
 from rain.model import AttemptId, Epoch, JobId, NodeId
 from rain.sched.cells import is_active
 from rain.sched.identity import attempt_key
 from rain.sched.messages import Assign, Cell, ReportAck
-from rain.sched.records import AttemptRow, TaskRow
+from rain.sched.records import AttemptRow
 from rain.sched.table import Table
 
 from .host import Host
+from .intruders import Intruders
 from .network import Network
+from .promises import CancelKept, JobKept, OutcomeKept, Promises, SuccessKept, task_row
 from .trace import Trace
 from .workload import Workload
 from .world import Violation, World
@@ -47,13 +52,22 @@ TRAFFIC_US = 10_000_000
 class Laws:
     """Looks on; raises Violation. One of these watches all hosts of a run."""
 
-    def __init__(self, world: World, network: Network, workload: Workload, trace: Trace) -> None:
+    def __init__(
+        self,
+        world: World,
+        network: Network,
+        workload: Workload,
+        intruders: Intruders,
+        trace: Trace,
+    ) -> None:
         self.epochs: dict[Epoch, int] = {}
         """Every reign that was announced, and by which host."""
         self.committed: set[tuple[JobId, int]] = set()
         """Tasks whose success was acknowledged to its worker."""
         self.settled_ends: dict[AttemptId, bool] = {}
         """Acknowledged outcomes: was a success committed then?"""
+        self.promises = Promises()
+        self._intruders = intruders
         self._world = world
         self._network = network
         self._workload = workload
@@ -71,10 +85,23 @@ class Laws:
     def connect(self, hosts: Sequence[Host]) -> None:
         self._hosts = hosts
         self._by_id = {host.node_id: host for host in hosts}
+        self._intruders.connect(hosts)
+        self.promises.connect(hosts)
         self._world.after(SWEEP_US, self._sweep)
         self._world.after(TRAFFIC_US, self._count_traffic)
 
+    def note_removal(self, host: Host) -> None:
+        """An admin is about to remove that host."""
+        self.promises.note_removal(host)
+        self._intruders.note_removal(host)
+
     # --- what is said --------------------------------------------------------------------------
+
+    def taken(self, host: Host, opened: Opened, packet: bytes) -> None:
+        self._intruders.taken(host, opened, packet)
+
+    def posted(self, host: Host, to: NodeId, message: Message) -> None:
+        self._intruders.posted(host, to, message)
 
     def sent(self, host: Host, message: Message) -> None:
         if isinstance(message, Heartbeat):
@@ -85,6 +112,7 @@ class Laws:
                 self._outcome_acknowledged(host, attempt_id)
 
     def received(self, host: Host, sender: NodeId, message: Message) -> None:
+        self._intruders.received(host, sender, message)
         if isinstance(message, Heartbeat):
             reign, newest, _ = self._beats.get(host.index, (None, 0, 0))
             if message.epoch != reign or message.beat > newest:
@@ -167,12 +195,14 @@ class Laws:
                 self._outcome_acknowledged(host, row.attempt_id)
 
     def answered(self, host: Host, answer: Answer) -> None:
+        if host.is_removed:
+            return  # it may promise what it likes
         wish = self._workload.take_answer(host, answer)
         if wish is None or answer.error:
             return
         kind = "cancel" if wish.is_cancel else "job"
         row = f"{kind}/{wish.job.job_id}"
-        holders = [one.name for one in self._hosts if row in one.disk.rows]
+        holders = [one.name for one in self._hosts if one.is_keeper and row in one.disk.rows]
         needed = min(REPLICAS, self._quiet_around(self._coordinator_of(host)))
         if not needed <= answer.copies <= len(holders):
             raise Violation(
@@ -180,6 +210,8 @@ class Laws:
                 f"{host.name} says {answer.copies} copies of {row}, there are {holders}, "
                 f"at least {needed} are needed",
             )
+        job_id = wish.job.job_id
+        self.promises.give(CancelKept(job_id) if wish.is_cancel else JobKept(job_id))
         self._trace.line(self._world.now_us, host.name, f"** {row} is on {holders}")
 
     def settled(self, host: Host) -> None:
@@ -191,18 +223,23 @@ class Laws:
         if epoch is None:
             return
         last = self._followed.get(host.index)
+        if epoch == last:
+            return
         if last is not None and epoch < last:
             raise Violation("S2 epochs never fall", f"{host.name}: {last}, then {epoch}")
         self._followed[host.index] = epoch
+        self._intruders.followed(host, epoch in self.epochs)
 
     # --- outcomes ------------------------------------------------------------------------------
 
     def _outcome_acknowledged(self, host: Host, attempt_id: AttemptId) -> None:
         """To its worker, who forgets it now: so others must have it on disk, or moved on."""
-        if attempt_id in self.settled_ends:
-            return
+        if host.is_removed or attempt_id in self.settled_ends:
+            return  # who was removed settles what he likes
         holders, is_success = [], False
         for one in self._hosts:
+            if not one.is_keeper:
+                continue
             row = task_row(one, attempt_id.job_id, attempt_id.task)
             for entry in row.ends if row is not None else ():
                 if entry.attempt_id == attempt_id:
@@ -217,8 +254,10 @@ class Laws:
                 f"{host.name} settles {attempt_key(attempt_id)}, kept by {names} of {needed}",
             )
         self.settled_ends[attempt_id] = is_success
+        self.promises.give(OutcomeKept(attempt_id))
         if is_success:
             self.committed.add((attempt_id.job_id, attempt_id.task))
+            self.promises.give(SuccessKept(attempt_id.job_id, attempt_id.task))
 
     def _coordinator_of(self, host: Host) -> Host:
         epoch = host.node.election.reign() if host.node is not None else None
@@ -233,6 +272,8 @@ class Laws:
             1
             for one in self._hosts
             if one.is_awake
+            and one.is_keeper
+            and not one.is_removed
             and not one.is_leaving
             and one.disturbed_us <= since_us
             and self._network.is_open(host.index, one.index)
@@ -246,7 +287,7 @@ class Laws:
         if container.stopping or host.is_leaving:
             return
         job = self._workload.jobs[container.attempt_id.job_id]
-        if job.spec.timeout_ms or self._is_decided(container.attempt_id):
+        if host.is_removed or job.spec.timeout_ms or self._is_decided(container.attempt_id):
             return
         raise Violation(
             "S11 only a decision stops a container", f"{host.name} {verb} {key}, which runs"
@@ -282,6 +323,7 @@ class Laws:
                 if self._swept.get(place) == digest:
                     continue
                 self._swept[place] = digest
+                self._intruders.changed_job(host, table, job_id)
                 for task in table.decided_tasks(job_id):
                     self._sweep_cell(host, job_id, task, table.cell(job_id, task))
 
@@ -308,16 +350,6 @@ def tables(hosts: Sequence[Host]) -> Iterator[Table]:
     for host in hosts:
         if host.node is not None:
             yield host.node.sched.table
-
-
-def task_row(host: Host, job_id: JobId, task: int) -> TaskRow | None:
-    """What its disk holds of that task."""
-    stored = host.disk.rows.get(f"task/{job_id}/{task}")
-    if stored is None:
-        return None
-    row = codec.decode_record(stored)
-    assert isinstance(row, TaskRow), f"a task row is a task row: {row}"
-    return row
 
 
 def _moved_on(cell: Cell, attempt_id: AttemptId) -> bool:

@@ -78,7 +78,10 @@ class Faults:
             self._world.at(at_us, self._strike)
 
     def heal(self) -> None:
-        """Everything is mended at once: from here on the pool has no excuse."""
+        """Everything is mended at once: from here on the pool has no excuse.
+
+        Who was removed stays as he is: off, or running and trying.
+        """
         self._healed = True
         self._say("heal")
         for source, target in self._cuts:
@@ -96,11 +99,11 @@ class Faults:
             self.start(host)
 
     def coordinators(self) -> list[Host]:
-        """Who believes to coordinate."""
-        return [host for host in self._hosts if host.node is not None and host.is_coordinator]
+        """Who believes to coordinate, of those that are in."""
+        return [host for host in self._hosts if host.is_coordinator and not host.is_removed]
 
     def start(self, host: Host) -> None:
-        if not host.is_up:
+        if not host.is_up and not host.is_removed:
             host.start()
 
     def kill(self, host: Host) -> None:

@@ -7,67 +7,51 @@ message to oneself comes back as an event; effects that depend on a write follow
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
+from rain.claims import Signer, Verify
 from rain.effects import (
     Answer,
-    Broadcast,
-    Cast,
     DeadlinePassed,
     Effect,
     Event,
     Lagged,
     Log,
-    Message,
     Persist,
-    Post,
-    Received,
+    Record,
     RemoveContainer,
-    Route,
-    Send,
     StartContainer,
     StopContainer,
     Stopped,
     StopRequested,
 )
 from rain.mesh import codec
-from rain.mesh.envelope import Channel, Envelope, Opened, Signer, Verify
-from rain.model import Address, Facts, Identity, NodeId, Resources
+from rain.mesh.envelope import node_id_of
+from rain.model import Address, Facts, Identity, Resources, Role
 from rain.node import Node, NodeConfig
 from rain.sched.identity import attempt_key
+from rain.sched.scheduler import SchedConfig
+from rain.trust.config import TrustConfig
 
+from .clock import Clock
+from .credentials import Charter
 from .disk import Disk
 from .executor import Executor
-from .network import Network
+from .network import Frame, Network
 from .options import Options
 from .trace import Trace
+from .watch import Watch
+from .wire import Wire
 from .world import Violation, World, draw_int
 
 PORT = 7_246
 LATE_MS = 30
 LATE_YIELD_US = 20_000
 LAG_TOLD_MS = 50
-SEEN_FRESH_US = 10_000_000
 PACKETS_WAITING_MAX = 400
 """What the kernel keeps for an agent that does not read."""
 DEADLINES_STUCK_MAX = 1_000
 MEMORY_BYTES = 64 * 1024**3
-CLOCK_OFFSET_MS_MAX = 10_000_000
-POOL_ID = b"simulated pool--"
-POOL_KEY = b"k" * 32
-
-
-class Watch(Protocol):
-    """Whoever looks on from outside; it raises Violation."""
-
-    def received(self, host: "Host", sender: NodeId, message: Message) -> None: ...
-    def sent(self, host: "Host", message: Message) -> None: ...
-    def started(self, host: "Host", order: StartContainer) -> None: ...
-    def stopped(self, host: "Host", key: str) -> None: ...
-    def removed(self, host: "Host", key: str) -> None: ...
-    def wrote(self, host: "Host", write: Persist) -> None: ...
-    def answered(self, host: "Host", answer: Answer) -> None: ...
-    def settled(self, host: "Host") -> None: ...
 
 
 class Host:
@@ -79,17 +63,25 @@ class Host:
         world: World,
         options: Options,
         network: Network,
+        charter: Charter,
         signer: Signer,
         verify: Verify,
         trace: Trace,
     ) -> None:
         self.index = index
         self.name = f"n{index + 1}"
+        self.role = options.roles[index]
+        self.person = options.persons[index]
+        self.signer = signer
         self.node: Node | None = None
         self.boot_epoch = 0
         self.is_suspended = False
         self.is_paused = False
         self.is_leaving = False
+        self.is_removed = False
+        """An admin has been asked to remove it, and it was not let in again."""
+        self.goodbyes: set[int] = set()
+        """Boots that it ended politely."""
         self.disturbed_us = 0
         """When something last happened to it from outside: a fault, or the end of one."""
         self.address = Address(f"10.0.0.{index + 1}", PORT)
@@ -99,25 +91,23 @@ class Host:
         self._world = world
         self._network = network
         self._trace = trace
-        self._signer = signer
+        self._charter = charter
+        self.pool_id = charter.pool_id
         self._verify = verify
         self._rank = options.ranks[index]
         self._dice = world.dice(f"host {index}")
-        self._rate_ppm = options.clock_rates_ppm[index]
-        self._offset_ms = draw_int(self._dice, 0, CLOCK_OFFSET_MS_MAX)
+        self._clock = Clock(world, self._dice, options.clock_rates_ppm[index])
+        self.local_ms = self._clock.local_ms
         self._timer_late_us_max = options.timer_late_us_max
         self.disk = Disk(world, world.dice(f"disk {index}"), options.stall_permille)
         wall_error_ms = draw_int(self._dice, -3_600_000, 3_600_000)
         self.executor = Executor(
             world, world.dice(f"engine {index}"), wall_error_ms, options.start_failure_permille
         )
-        self.envelope = self._new_envelope()
-        self.node_id = self.envelope.node_id
-        self._hosts: Sequence[Host] = ()
-        self._by_address: dict[Address, int] = {}
+        self.node_id = node_id_of(signer.public_key)
+        self.wire = Wire(self, world, network, charter, signer, verify)
+        self.started_us = 0
         self._watch: Watch | None = None
-        self._told: dict[NodeId, int] = {}
-        self._seen: dict[NodeId, tuple[int, int]] = {}
         self._asleep: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._packets_waiting = 0
         self._timer_us: int | None = None
@@ -127,8 +117,7 @@ class Host:
         self._paused_us = 0
 
     def connect(self, hosts: "Sequence[Host]", watch: Watch) -> None:
-        self._hosts = hosts
-        self._by_address = {host.address: host.index for host in hosts}
+        self.wire.connect(hosts, watch)
         self._watch = watch
 
     # --- on and off ----------------------------------------------------------------------------
@@ -150,6 +139,11 @@ class Host:
         return self.node is not None
 
     @property
+    def is_keeper(self) -> bool:
+        """It keeps copies of the job table, and may come to coordinate."""
+        return self.role >= Role.MEMBER
+
+    @property
     def is_coordinator(self) -> bool:
         return self.node is not None and self.node.election.role() == "coordinator"
 
@@ -158,14 +152,9 @@ class Host:
         assert self.node is None, "one agent to a data folder"
         self.boot_epoch += 1
         self.is_leaving = False
-        self.envelope = self._new_envelope()
-        recovered = []
-        for key in sorted(self.disk.rows):
-            record = codec.decode_record(self.disk.rows[key])
-            if isinstance(record, codec.Rejected):
-                raise Violation("S14 what is written can be read", f"{self.name} {key}: {record}")
-            recovered.append(record)
-        self._told, self._seen = {}, {}
+        self.started_us = self._world.now_us
+        self.wire.restart()
+        recovered = self._recovered()
         self._timer_us, self._yielding = None, False
         facts = Facts(
             capacity=self.capacity,
@@ -180,14 +169,30 @@ class Host:
             Identity(self.node_id, self.name, self.boot_epoch),
             self.address,
             facts,
-            NodeConfig(),
+            NodeConfig(
+                trust=TrustConfig(pool_id=self.pool_id), sched=SchedConfig(pool_id=self.pool_id)
+            ),
             self._world.dice(f"node {self.index}/{self.boot_epoch}"),
             self.local_ms(),
             recovered,
+            self._charter.inspect,
+            self.signer,
+            self._verify,
         )
+        ring = self.node.trust.ring()
+        self.wire.envelope.set_ring(sorted(ring.keys.items()), ring.use)
         self.disk.attach(self)
         self.executor.attach(self._report)
         self._rearm()
+
+    def _recovered(self) -> list[Record]:
+        recovered = []
+        for key in sorted(self.disk.rows):
+            record = codec.decode_record(self.disk.rows[key])
+            if isinstance(record, codec.Rejected):
+                raise Violation("S14 what is written can be read", f"{self.name} {key}: {record}")
+            recovered.append(record)
+        return recovered
 
     def kill(self) -> None:
         """The agent is gone; its containers go on."""
@@ -202,6 +207,7 @@ class Host:
     def request_stop(self) -> None:
         """`rain down`: it says when it is done."""
         self.is_leaving = True
+        self.goodbyes.add(self.boot_epoch)
         self.when_awake(self.feed, StopRequested())
 
     def pause(self) -> None:
@@ -223,7 +229,7 @@ class Host:
         self.is_paused = False
         if self.is_suspended:
             self.is_suspended = False
-            self._offset_ms -= (self._world.now_us - self._paused_us) // 1_000
+            self._clock.lose(self._world.now_us - self._paused_us)
             self._network.wake_streams(self.index)
         late_ms = self._late_ms()
         if self.node is not None and late_ms > LAG_TOLD_MS:
@@ -250,14 +256,6 @@ class Host:
 
     # --- time ----------------------------------------------------------------------------------
 
-    def local_ms(self) -> int:
-        """The monotonic clock of this PC: another rate and another zero than everybody's."""
-        return self._offset_ms + self._world.now_us * self._rate_ppm // 1_000_000_000
-
-    def _true_us(self, local_ms: int) -> int:
-        """The first instant at which the local clock shows that."""
-        return -(-(local_ms - self._offset_ms) * 1_000_000_000 // self._rate_ppm)
-
     def _late_ms(self) -> int:
         deadline_ms = None if self.node is None else self.node.next_deadline_ms()
         return 0 if deadline_ms is None else self.local_ms() - deadline_ms
@@ -269,7 +267,7 @@ class Host:
         if deadline_ms is None:
             return
         now_us = self._world.now_us
-        at_us = max(now_us, self._true_us(deadline_ms))
+        at_us = max(now_us, self._clock.true_us(deadline_ms))
         if self._timer_us is not None and now_us <= self._timer_us <= at_us:
             return  # it fires early enough, and looks again then
         at_us += int(self._dice.random() * self._timer_late_us_max)
@@ -309,12 +307,12 @@ class Host:
             self._packets_waiting += 1
             if self._packets_waiting > PACKETS_WAITING_MAX:
                 return
-            self._asleep.append((self._open, (packet, source, Channel.PACKET)))
+            self._asleep.append((self.wire.open_packet, (packet, source)))
         else:
-            self._open(packet, source, Channel.PACKET)
+            self.wire.open_packet(packet, source)
 
-    def take_frame(self, frame: bytes, source: int) -> None:
-        self.when_awake(self._open, frame, source, Channel.STREAM)
+    def take_frame(self, frame: Frame, source: int, connection: int) -> None:
+        self.when_awake(self.wire.open_frame, frame, source, connection)
 
     def feed(self, event: Event) -> None:
         """Hand one event to the node and carry out what it orders."""
@@ -335,31 +333,16 @@ class Host:
             self.carry_out(effect)
         assert self._watch is not None
         self._watch.settled(self)
+        if node.trust.credential(self.node_id) is None:
+            self._world.after(0, self._end_removed, self.boot_epoch)
         self._rearm()
-
-    def _open(self, packet: bytes, source: int, channel: Channel) -> None:
-        opened = self.envelope.open(packet, channel)
-        if not isinstance(opened, Opened):
-            return
-        message = codec.decode(opened.body)
-        if not isinstance(message, Message):
-            raise Violation("S16 what we encode can be decoded", f"{self.name}: {message}")
-        by_stream = channel is Channel.STREAM
-        if not by_stream:
-            self._seen[opened.sender] = (source, self._world.now_us)
-        assert self._watch is not None
-        self._watch.received(self, opened.sender, message)
-        address = self._hosts[source].address
-        if by_stream:
-            address = Address(address.host, 0)
-        self.feed(Received(opened.sender, message, address, opened.boot_epoch, by_stream))
 
     def _report(self, event: Event) -> None:
         self.when_awake(self.feed, event)
 
     # --- orders out ----------------------------------------------------------------------------
 
-    def carry_out(self, effect: Effect) -> None:  # noqa: C901 - one case for every effect
+    def carry_out(self, effect: Effect) -> None:
         if self.node is None:
             return
         if self._trace.is_on:
@@ -367,23 +350,6 @@ class Host:
         watch = self._watch
         assert watch is not None
         match effect:
-            case Send(to=to, message=message):
-                watch.sent(self, message)
-                self._send((to,), message, to)
-            case Cast(to=members, message=message):
-                watch.sent(self, message)
-                self._send(members, message, None)
-            case Post(to=to, message=message):
-                watch.sent(self, message)
-                self._post(to, message)
-            case Broadcast(message=message):
-                watch.sent(self, message)
-                packet = self.envelope.seal(codec.encode(message), None)
-                for host in self._hosts:
-                    self._network.send(self.index, host.index, packet)
-            case Route(node_id=node_id, address=address):
-                if address in self._by_address:
-                    self._told[node_id] = self._by_address[address]
             case Persist():
                 watch.wrote(self, effect)
                 self.disk.write(effect)
@@ -402,47 +368,19 @@ class Host:
                 self.logs += 1
             case Stopped():
                 self._world.after(0, self._end_of_stop, self.boot_epoch)
+            case _:
+                self.wire.carry_out(effect)
 
     def _end_of_stop(self, boot_epoch: int) -> None:
         if boot_epoch == self.boot_epoch and self.node is not None:
             self.kill()
             self.executor.finish_stops()
 
-    def _send(self, members: Sequence[NodeId], message: Message, to: NodeId | None) -> None:
-        targets = [self._find(member) for member in members if member != self.node_id]
-        found = [target for target in targets if target is not None]
-        if found:
-            packet = self.envelope.seal(codec.encode(message), to)
-            for target in found:
-                self._network.send(self.index, target, packet)
-
-    def _post(self, to: NodeId, message: Message) -> None:
-        if to == self.node_id:
-            own = Received(to, message, Address("", 0), self.boot_epoch, by_stream=True)
-            self._world.after(0, self._feed_own, self.boot_epoch, own)
-            return
-        target = self._find(to)
-        if target is not None:
-            frame = self.envelope.seal(codec.encode(message), to, Channel.STREAM)
-            self._network.post(self.index, target, frame)
-
-    def _feed_own(self, boot_epoch: int, own: Received) -> None:
+    def _end_removed(self, boot_epoch: int) -> None:
+        """It has heard that it was removed: its agent says so and ends."""
         if boot_epoch == self.boot_epoch and self.node is not None:
-            assert self._watch is not None
-            self._watch.received(self, self.node_id, own.message)
-            self.when_awake(self.feed, own)
-
-    def _find(self, node_id: NodeId) -> int | None:
-        seen = self._seen.get(node_id)
-        if seen is not None and self._world.now_us - seen[1] < SEEN_FRESH_US:
-            return seen[0]
-        told = self._told.get(node_id)
-        if told is not None:
-            return told
-        return seen[0] if seen is not None else None
-
-    def _new_envelope(self) -> Envelope:
-        return Envelope(POOL_ID, POOL_KEY, self._signer, self._verify, self.boot_epoch)
+            self._mark("was removed, and knows it")
+            self._gone()
 
     def _mark(self, text: str) -> None:
         self.disturbed_us = self._world.now_us

@@ -6,8 +6,8 @@ with the connection otherwise. That is why an order may arrive two seconds after
 """
 
 from collections import deque
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 from .options import Options
 from .world import World, draw_int, exponential_us
@@ -22,6 +22,16 @@ RESEND_US = 200_000
 FRAMES_STALLED_MAX = 2_000
 
 
+class Frame(NamedTuple):
+    """What a stream delivers: a body, and what the handshake of its connection had shown."""
+
+    public_key: bytes
+    """TLS has proven that the sender holds its private half."""
+    boot_epoch: int
+    bundle: bytes
+    body: bytes
+
+
 class Endpoint(Protocol):
     """A host as the network sees it."""
 
@@ -34,7 +44,7 @@ class Endpoint(Protocol):
         """An agent has its ports open, awake or not."""
 
     def take_packet(self, packet: bytes, source: int) -> None: ...
-    def take_frame(self, frame: bytes, source: int) -> None: ...
+    def take_frame(self, frame: Frame, source: int, connection: int) -> None: ...
 
 
 class Pipe:
@@ -45,7 +55,7 @@ class Pipe:
     def __init__(self) -> None:
         self.connection = 0  # raised when it breaks: what was on its way is gone
         self.free_at_us = 0
-        self.stalled: deque[bytes] = deque()
+        self.stalled: deque[Frame] = deque()
         self.is_flushing = False
 
 
@@ -63,6 +73,9 @@ class Network:
         self.loss_permille = options.loss_permille
         self.extra_delay_us = 0
         self.is_healing = False
+        self.tap: Callable[[int, int, bytes, int], None] = _deaf
+        """Whoever listens on the cable hears every packet: from, to, what, when."""
+        self._strangers = 0
         self.packets = 0
         self.frames = 0
 
@@ -90,6 +103,11 @@ class Network:
             self._break(host, other)
             self._break(other, host)
 
+    def break_between(self, one: int, other: int) -> None:
+        """One of them hung up."""
+        self._break(one, other)
+        self._break(other, one)
+
     def wake_streams(self, host: int) -> None:
         """Its network card is on again."""
         for other in range(len(self._hosts)):
@@ -103,6 +121,7 @@ class Network:
         self.packets += 1
         if self._cuts[source][target] or source == target:
             return
+        self.tap(source, target, packet, self._world.now_us)
         if self.loss_permille and dice.random() * 1_000 < self.loss_permille:
             return
         if options.corrupt_permille and dice.random() * 1_000 < options.corrupt_permille:
@@ -113,6 +132,10 @@ class Network:
         if options.replay_permille and dice.random() * 1_000 < options.replay_permille:
             later_us = draw_int(dice, REPLAY_US_MIN, REPLAY_US_MAX)
             self._world.after(later_us, self._arrive, source, target, packet)
+
+    def inject(self, source: int, target: int, packet: bytes) -> None:
+        """A packet of somebody who is no host, with the address of one."""
+        self._world.after(self._delay_us(), self._arrive, source, target, packet)
 
     def _arrive(self, source: int, target: int, packet: bytes) -> None:
         host = self._hosts[target]
@@ -134,9 +157,20 @@ class Network:
             return packet[:at]
         return packet[:at] + bytes([packet[at] ^ 0x40]) + packet[at + 1 :]
 
+    def knock(self, source: int, target: int, frame: Frame) -> None:
+        """A stream of somebody who is no host, from the address of one; it has a connection of its
+        own, which ends with this frame."""
+        self._strangers -= 1
+        self._world.after(self._delay_us(), self._let_knock, source, target, self._strangers, frame)
+
+    def _let_knock(self, source: int, target: int, connection: int, frame: Frame) -> None:
+        host = self._hosts[target]
+        if host.is_connected and host.is_listening:
+            host.take_frame(frame, source, connection)
+
     # --- streams -------------------------------------------------------------------------------
 
-    def post(self, source: int, target: int, frame: bytes) -> None:
+    def post(self, source: int, target: int, frame: Frame) -> None:
         """Dropped at once when nobody listens there: the connection is refused."""
         self.frames += 1
         if self._is_passing(source, target) and not self._hosts[target].is_listening:
@@ -148,16 +182,16 @@ class Network:
         pipe.free_at_us = max(pipe.free_at_us, self._world.now_us + delay_us)
         self._world.at(pipe.free_at_us, self._deliver, source, target, pipe.connection, frame)
 
-    def _deliver(self, source: int, target: int, connection: int, frame: bytes) -> None:
+    def _deliver(self, source: int, target: int, connection: int, frame: Frame) -> None:
         pipe = self._pipes[source][target]
         if connection != pipe.connection:
             return
         if pipe.stalled or not self._is_passing(source, target):
             self._stall(source, target, frame)
         elif self._hosts[target].is_listening:
-            self._hosts[target].take_frame(frame, source)
+            self._hosts[target].take_frame(frame, source, connection)
 
-    def _stall(self, source: int, target: int, frame: bytes) -> None:
+    def _stall(self, source: int, target: int, frame: Frame) -> None:
         pipe = self._pipes[source][target]
         if not pipe.stalled:
             patience_us = self._options.stream_stall_ms_max * 1_000
@@ -189,7 +223,7 @@ class Network:
         pipe.stalled.clear()
         for frame in frames:
             if connection == pipe.connection and self._hosts[target].is_listening:
-                self._hosts[target].take_frame(frame, source)
+                self._hosts[target].take_frame(frame, source, connection)
 
     def _break(self, source: int, target: int) -> None:
         pipe = self._pipes[source][target]
@@ -206,3 +240,7 @@ class Network:
             and self._hosts[source].is_connected
             and self._hosts[target].is_connected
         )
+
+
+def _deaf(source: int, target: int, packet: bytes, now_us: int) -> None:
+    """Nobody listens."""

@@ -6,9 +6,9 @@ each kind is switched off entirely in a good part of the seeds.
 
 import random
 
-from rain.model import Value
+from rain.model import Role, Value
 
-from .world import draw_int, exponential_us, pick
+from .world import draw_int, exponential_us, pick, pick_some
 
 NODES_MIN = 3
 NODES_MAX = 9
@@ -34,6 +34,13 @@ FAULT_KINDS = (
     "stop",
     "blackout",
 )
+HOSTILE_KINDS = ("kick", "rotate", "forge", "replay", "liar")
+"""Struck beside the others, so that the weather stays what it is."""
+HOSTILE_MAX = 8
+HOSTILE_SHARE = 0.4
+SECOND_ADMIN_SHARE = 0.8
+WORKERS_SHARE = 0.3
+PERSONS = ("ann", "bob", "cyd")
 EPILOGUES = ("none", "return", "failover", "handover", "worker_lost")
 """After the healing: nothing; a follower restarts; the coordinator dies; it stops politely; a PC
 that runs tasks loses power."""
@@ -67,6 +74,10 @@ class Options(Value, frozen=True):
     cores_milli: tuple[int, ...]
     ranks: tuple[int, ...]
     epilogue: str
+    roles: tuple[Role, ...]
+    persons: tuple[str, ...]
+    hostile_kinds: tuple[str, ...]
+    hostile: int
 
 
 def draw_options(dice: random.Random, nodes: int | None, seconds: int) -> Options:
@@ -103,4 +114,25 @@ def draw_options(dice: random.Random, nodes: int | None, seconds: int) -> Option
         cores_milli=tuple(1_000 * draw_int(dice, 2, 8) for _ in range(count)),
         ranks=tuple(draw_int(dice, 0, 2) if dice.random() < 0.3 else 0 for _ in range(count)),
         epilogue=pick(dice, list(EPILOGUES)),
+        persons=tuple(pick(dice, list(PERSONS)) for _ in range(count)),
+        hostile_kinds=(hostile := _draw_hostile(dice)),
+        roles=_draw_roles(dice, count, "liar" in hostile),
+        hostile=draw_int(dice, 3, HOSTILE_MAX) if hostile else 0,
     )
+
+
+def _draw_hostile(dice: random.Random) -> tuple[str, ...]:
+    return tuple(kind for kind in HOSTILE_KINDS if dice.random() < HOSTILE_SHARE)
+
+
+def _draw_roles(dice: random.Random, count: int, needs_worker: bool) -> tuple[Role, ...]:
+    """The founder is an admin. Most others may coordinate, two at the least."""
+    roles = [Role.MEMBER] * count
+    roles[0] = Role.ADMIN
+    others = list(range(1, count))
+    if count > NODES_MIN and dice.random() < SECOND_ADMIN_SHARE:
+        roles[others.pop(int(dice.random() * len(others)))] = Role.ADMIN
+    if needs_worker or dice.random() < WORKERS_SHARE:
+        for index in pick_some(dice, others, draw_int(dice, 1, count // 3)):
+            roles[index] = Role.WORKER
+    return tuple(roles)

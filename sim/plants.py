@@ -8,6 +8,8 @@ BELIEFS = "rain.gossip.beliefs"
 WORKER = "rain.sched.worker"
 REPLICATION = "rain.sched.replication"
 SCHEDULER = "rain.sched.scheduler"
+ENVELOPE = "rain.mesh.envelope"
+WARRANTS = "rain.sched.warrants"
 
 PLANTS: tuple[Plant, ...] = (
     Plant(
@@ -156,6 +158,122 @@ PLANTS: tuple[Plant, ...] = (
         "        self._challenged_ms = now_ms\n"
         "        self.deadline_ms = now_ms + self.length_ms\n        voters",
         "a candidate's own deadline never moves",
+    ),
+    Plant(
+        "freshness-not-asked",
+        ENVELOPE,
+        "if self._freshness.take(public_key, boot_epoch, sequence):\n            return Opened",
+        "if self._freshness.take(public_key, boot_epoch, sequence) or True:\n"
+        "            return Opened",
+        "after a start a sender proves that it is alive before it is believed",
+    ),
+    Plant(
+        "window-forgotten",
+        ENVELOPE,
+        "        self._use = use\n        self._opening",
+        "        for life in self._freshness._proven.values():\n            life.taken = 0\n"
+        "        self._use = use\n        self._opening",
+        "the window of a sender survives the change of the pool key",
+    ),
+    Plant(
+        "packets-unsigned",
+        ENVELOPE,
+        '        ):\n            return Rejected("signature")\n        if newer is not None:',
+        "        ):\n            pass\n        if newer is not None:",
+        "whoever holds the pool's key cannot speak for a member",
+    ),
+    Plant(
+        "anybody-admitted",
+        ENVELOPE,
+        "refusal = self._admits(sender) or self._freshness.refusal(",
+        "refusal = self._freshness.refusal(",
+        "the pool's key alone lets nobody in",
+    ),
+    Plant(
+        "worker-stands",
+        "rain.election.electors",
+        "return self._roles.get(node_id, Role.WORKER) >= Role.MEMBER",
+        "return True",
+        "a worker never coordinates",
+    ),
+    Plant(
+        "orders-of-anybody",
+        WORKER,
+        '        if sender != epoch.node_id:\n            return "order_not_by_the_coordinator"\n',
+        "",
+        "orders come from the coordinator itself",
+    ),
+    Plant(
+        "report-of-another",
+        "rain.sched.judgement",
+        "if attempt_id.node_id != sender:",
+        "if False:",
+        "a report is believed from the worker of that attempt only",
+    ),
+    Plant(
+        "cancel-unsigned",
+        "rain.sched.identity",
+        "return _fits(cancel.cancelled_by, cancel.cancel_signature) and verify(\n"
+        "        cancel.cancelled_by, cancel.cancel_signature, content\n    )",
+        "return True",
+        "a cancel is signed by who gave it",
+    ),
+    Plant(
+        "cancel-by-anybody",
+        "rain.sched.people",
+        "return author.role is Role.ADMIN or (bool(author.person) and author.person == job.person)",
+        "return True",
+        "people cancel their own jobs, admins any",
+    ),
+    Plant(
+        "job-unsigned",
+        "rain.sched.identity",
+        "        and verify(job.public_key, job.signature, job_content(pool_id, job.job_id))\n",
+        "",
+        "a job is signed by who asked for it",
+    ),
+    Plant(
+        "member-speaks-for-another",
+        "rain.gossip.proofs",
+        "            verdict = self._verify(notice.public_key, signature, content)\n",
+        "            verdict = True\n",
+        "what is said of a member is signed by itself",
+    ),
+    Plant(
+        "claim-unsigned",
+        "rain.trust.roll",
+        "if not self._verify(signed.author_key, signed.signature, content):",
+        "if False:",
+        "a claim is signed by its author",
+    ),
+    Plant(
+        "claim-without-right",
+        "rain.trust.roll",
+        "if author is None or not self._is_backed(author, signed):",
+        "if author is None:",
+        "only admins remove",
+    ),
+    Plant(
+        "removed-stay",
+        "rain.trust.standing",
+        "if held.credential.generation > over:",
+        "if True:",
+        "who was removed is heard no more",
+    ),
+    Plant(
+        "key-stays",
+        "rain.trust.core",
+        "return error  # of several who removed this node it has undone one\n"
+        "        return self._install(event.fresh_key, at_unix_ms, turn, now_ms)",
+        "return error\n        return error",
+        "a removal changes the pool key",
+    ),
+    Plant(
+        "key-unbacked",
+        "rain.trust.ring",
+        "if course is None or course.mark != mark_of_key(key):",
+        "if False:",
+        "a pool key is what an admin said it is",
     ),
 )
 

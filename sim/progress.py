@@ -2,6 +2,7 @@
 
 L1 one coordinator, followed by all             5 s after the healing
 L2 the same view of who is here, everywhere     10 s
+L7 the same roll and the same pool keys, none of which anybody has who was removed    20 s
 L4 every acknowledged job is over               JOBS_BOUND_S, all of them known to everybody
 L5 no container is left, the tables are equal   SETTLE_BOUND_S after that
 L3 then nothing moves: a follower that restarts unseats nobody, a coordinator that dies is replaced
@@ -10,12 +11,17 @@ L6 what a PC ran that lost its power runs elsewhere within 9 s
 """
 
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 
+from rain.mesh import codec
 from rain.model import Epoch, Job, JobId, MemberState
+from rain.trust.core import Trust
+from rain.trust.records import RingRow
 
-from .checkers import Laws, tables
+from .checkers import Laws
 from .faults import Faults
 from .host import Host
+from .promises import CancelKept, JobKept, OutcomeKept, SuccessKept
 from .trace import Trace
 from .workload import Workload
 from .world import Violation, World, draw_int, pick
@@ -23,6 +29,7 @@ from .world import Violation, World, draw_int, pick
 STEP_US = 50_000
 COORDINATOR_BOUND_US = 5_000_000
 VIEW_BOUND_US = 10_000_000
+ROLL_BOUND_US = 20_000_000
 JOBS_BOUND_US = 75_000_000
 SETTLE_BOUND_US = 20_000_000
 FAILOVER_BOUND_US = 5_000_000
@@ -59,6 +66,7 @@ class Progress:
         healed_us = self._world.now_us
         self._wait("L1 one coordinator", healed_us + COORDINATOR_BOUND_US, self._many_reigns)
         self._wait("L2 one view", healed_us + VIEW_BOUND_US, self._different_views)
+        self._wait("L7 one roll", healed_us + ROLL_BOUND_US, self._different_rolls)
         self._wait("L4 every job ends", healed_us + JOBS_BOUND_US, self._open_jobs)
         self._wait("L5 all is settled", self._world.now_us + SETTLE_BOUND_US, self._unsettled)
         self._lost()
@@ -86,7 +94,7 @@ class Progress:
 
     def _reigns(self) -> dict[str, Epoch | None]:
         return {
-            host.name: host.node.election.reign() for host in self._hosts if host.node is not None
+            host.name: host.node.election.reign() for host in self._up() if host.node is not None
         }
 
     def _many_reigns(self) -> str:
@@ -97,27 +105,49 @@ class Progress:
         return f"{reigning} coordinate, followed are {_told(reigns)}"
 
     def _different_views(self) -> str:
-        everybody = {host.node_id: host.boot_epoch for host in self._hosts if host.is_up}
-        for host in self._hosts:
-            if host.node is None:
-                continue
+        everybody = {host.node_id: host.boot_epoch for host in self._up()}
+        for host in self._up():
+            assert host.node is not None
             here = {
                 member.record.node_id: member.record.boot_epoch
                 for member in host.node.gossip.members()
                 if member.record.state is MemberState.ALIVE
             }
             if here != everybody:
-                missing = [one.name for one in self._hosts if one.node_id not in here]
-                return f"{host.name} does not see {missing}, or not in their newest boot"
+                missing = [one.name for one in self._up() if one.node_id not in here]
+                removed = [one.name for one in self._hosts if one.is_removed]
+                return f"{host.name} does not see {missing}, or an old boot; removed: {removed}"
         return ""
 
+    def _different_rolls(self) -> str:
+        rolls = {}
+        for host in self._up():
+            assert host.node is not None
+            trust, ring = host.node.trust, host.node.trust.ring()
+            rolls[host.name] = (_digest_of(trust), sorted(ring.keys), ring.use)
+        if len({str(roll) for roll in rolls.values()}) > 1:
+            return f"the rolls differ: {rolls}"
+        in_use = self._key_in_use()
+        for host in self._hosts:
+            if host.is_removed and in_use in _keys_on_disk(host):
+                return f"{host.name} was removed and has the pool key in use"
+        return ""
+
+    def _key_in_use(self) -> bytes:
+        node = self._up()[0].node
+        assert node is not None
+        ring = node.trust.ring()
+        return ring.keys[ring.use]
+
     def _open_jobs(self) -> str:
-        for job_id in sorted(self._workload.acknowledged):
-            for host in self._hosts:
-                if host.node is not None and not host.node.sched.table.is_job_over(job_id):
+        owed = self._owed_jobs()
+        for host in self._keepers():
+            assert host.node is not None
+            table = host.node.sched.table
+            for job_id in owed:
+                if not table.is_job_over(job_id):
                     return f"{host.name} holds {self._story_of(host, job_id)}"
-        # What was never acknowledged may have arrived all the same; then it ends too.
-        for host, table in zip(self._hosts, tables(self._hosts), strict=False):
+            # What was never acknowledged may have arrived all the same; then it ends too.
             for job_id in table.jobs():
                 if not table.is_job_over(job_id):
                     return f"{host.name} holds {self._story_of(host, job_id)}"
@@ -139,33 +169,54 @@ class Progress:
             return wrong
         digests = {
             host.name: host.node.sched.table.digest().hex()
-            for host in self._up()
+            for host in self._keepers()
             if host.node is not None
         }
         if len(set(digests.values())) > 1:
             return f"the tables differ: {digests}"
-        for host in self._hosts:
+        for host in self._up():
             for key, container in host.executor.containers.items():
+                if self._is_orphaned(host, container.attempt_id.job_id):
+                    continue
                 state = "runs" if container.exit_code is None else "is not removed"
                 return f"{host.name}: container {key} {state}"
-            owed = [key for key in host.disk.rows if key.startswith("attempt/")]
+            owed = [
+                key
+                for key in host.disk.rows
+                if key.startswith("attempt/")
+                and not self._is_orphaned(host, JobId(key.split("/")[1]))
+            ]
             if owed:
                 return f"{host.name} still owes {owed[0]}"
         return ""
+
+    def _is_orphaned(self, host: Host, job_id: JobId) -> bool:
+        """A worker keeps the outcome of a job that only a removed node knew: nobody takes it."""
+        keepers = self._keepers()
+        return host not in keepers and not any(
+            one.node is not None and one.node.sched.table.job(job_id) is not None for one in keepers
+        )
 
     def _lost(self) -> None:
         """What was promised is there, in every table."""
         for host in self._up():
             assert host.node is not None
             host.node.check()
+        owed = self._owed_jobs()
+        for host in self._keepers():
+            assert host.node is not None
             table = host.node.sched.table
-            for job_id in self._workload.acknowledged:
+            for job_id in owed:
                 if table.job(job_id) != self._workload.jobs[job_id]:
                     raise Violation("S8 nothing accepted is lost", f"{host.name} lacks {job_id}")
             for job_id in sorted(self._workload.cancelled):
+                if not self._laws.promises.is_owed(CancelKept(job_id)):
+                    continue
                 if not table.cancelled(job_id) and not self._had_ended(host, job_id):
                     raise Violation("S8 nothing accepted is lost", f"the cancel of {job_id} is")
             for job_id, task in sorted(self._laws.committed):
+                if not self._laws.promises.is_owed(SuccessKept(job_id, task)):
+                    continue
                 if not table.cell(job_id, task).success:
                     raise Violation(
                         "S9 a committed success stays",
@@ -184,6 +235,8 @@ class Progress:
         assert host.node is not None
         table = host.node.sched.table
         for attempt_id in sorted(self._laws.settled_ends):
+            if not self._laws.promises.is_owed(OutcomeKept(attempt_id)):
+                continue
             if attempt_id not in table.ends(attempt_id.job_id, attempt_id.task):
                 cell = table.cell(attempt_id.job_id, attempt_id.task)
                 if cell.attempt_id != attempt_id:
@@ -199,7 +252,7 @@ class Progress:
     def _follower_returns(self) -> None:
         """One of the others restarts: it may have a better rank, and still takes nothing over."""
         reigning = self._faults.coordinators()[0]
-        others = [host for host in self._hosts if host is not reigning]
+        others = [host for host in self._up() if host is not reigning]
         before = reigning.boot_epoch, self._coordinator()
         host = pick(self._dice, others)
         self._faults.kill(host)
@@ -252,7 +305,7 @@ class Progress:
         reigning = self._faults.coordinators()[0]
         job = self._workload.submit_long(reigning)
         self._world.run(self._world.now_us + LONG_RUNNING_US)
-        busy = [host for host in self._hosts if host is not reigning and self._tasks_on(host, job)]
+        busy = [host for host in self._up() if host is not reigning and self._tasks_on(host, job)]
         if not busy:
             return
         host = pick(self._dice, busy)
@@ -275,7 +328,7 @@ class Progress:
         ]
 
     def _not_rerun(self, job: Job, tasks: list[int]) -> str:
-        running = {task for host in self._hosts for task in self._tasks_on(host, job)}
+        running = {task for host in self._up() for task in self._tasks_on(host, job)}
         node = self._faults.coordinators()[0].node if self._faults.coordinators() else None
         over = [
             task
@@ -305,8 +358,18 @@ class Progress:
         node = reigning[0].node if reigning else None
         return node.election.reign() if node is not None else None
 
+    def _owed_jobs(self) -> list[JobId]:
+        """Acknowledged, and kept by somebody who is still in."""
+        is_owed = self._laws.promises.is_owed
+        return [one for one in sorted(self._workload.acknowledged) if is_owed(JobKept(one))]
+
     def _up(self) -> list[Host]:
-        return [host for host in self._hosts if host.is_up]
+        """Those that are in, and running."""
+        return [host for host in self._hosts if host.is_up and not host.is_removed]
+
+    def _keepers(self) -> list[Host]:
+        """Those that keep the job table: workers do not."""
+        return [host for host in self._up() if host.is_keeper]
 
 
 def _told(reigns: dict[str, Epoch | None]) -> str:
@@ -314,3 +377,19 @@ def _told(reigns: dict[str, Epoch | None]) -> str:
         f"{name}: {'nobody' if epoch is None else f'{epoch.number} of {epoch.node_id}'}"
         for name, epoch in reigns.items()
     )
+
+
+def _keys_on_disk(host: Host) -> set[bytes]:
+    """Pool keys that whoever opens this PC finds."""
+    found = set[bytes]()
+    for key, row in host.disk.rows.items():
+        record = codec.decode_record(row) if key.startswith("trust/") else None
+        if isinstance(record, RingRow):
+            found.update(ring_key.key for ring_key in record.keys)
+    return found
+
+
+def _digest_of(trust: Trust) -> str:
+    """The same for two rolls if they hold the same."""
+    content = repr((sorted(trust.bundles()), trust.claims()))
+    return blake2b(content.encode(), digest_size=8).hexdigest()

@@ -4,6 +4,7 @@ The processes are started afresh and nothing here imports the product before a s
 because a plant must be sown first.
 """
 
+import gc
 import multiprocessing
 from collections.abc import Iterator
 from time import perf_counter
@@ -41,7 +42,11 @@ def play(task: Task) -> Played:
     from .simulation import run_seed
 
     begun = perf_counter()
+    # A run leaves no garbage worth looking for, and the looking costs a sixth of its time.
+    gc.disable()
     outcome = run_seed(task.seed, task.nodes, task.seconds)
+    gc.enable()
+    gc.collect()
     return Played(outcome, perf_counter() - begun)
 
 

@@ -1,7 +1,7 @@
 """Two ways to sign a packet: the real one, and a stand-in that costs a hundredth of it.
 
-Nobody forges anything in most runs, so a keyed hash of the same length serves; one seed in fifty
-uses Ed25519 as production does.
+Whoever forges in a run signs with keys that he has and no others, so a keyed hash of the same
+length serves; one seed in fifty uses Ed25519 as production does.
 """
 
 import hashlib
@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
     Ed25519PrivateKey,
     Ed25519PublicKey,
 )
+
+from rain.claims import Verify
 
 ED25519_EVERY = 50
 
@@ -52,3 +54,13 @@ def verify_ed25519(public_key: bytes, signature: bytes, message: bytes) -> bool:
 def is_ed25519(seed: int) -> bool:
     """Which seeds pay for the real signature."""
     return seed % ED25519_EVERY == 0
+
+
+def signer_of(seed: int, purpose: str) -> TagSigner | Ed25519Signer:
+    """The key that this seed has for that purpose."""
+    origin = f"{seed}/{purpose}"
+    return Ed25519Signer(origin) if is_ed25519(seed) else TagSigner(origin)
+
+
+def verify_of(seed: int) -> Verify:
+    return verify_ed25519 if is_ed25519(seed) else verify_tag

@@ -1,8 +1,9 @@
 """What people ask of the pool: submits from any node, arrays, cancels, and asking again.
 
-A person who gets no answer in ten seconds asks again, with the same job, perhaps on another node;
-that is why a job's id is the hash of what was asked. Whatever was answered without an error is
-remembered here: it is what the pool has promised.
+A person who gets no answer in ten seconds asks again, with the same job, on the same PC (a job is
+signed there); that is why a job's id is the hash of what was asked. Whatever was answered without
+an error is remembered here: it is what the pool has promised. Some ask for what is not theirs to
+ask: a job from a PC that only lends work, an end of somebody else's job.
 """
 
 from collections.abc import Sequence
@@ -10,18 +11,20 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from rain.effects import Answer, Proposed
-from rain.model import Job, JobId, JobSpec, Resources
-from rain.sched.identity import job_id_of
+from rain.model import Job, JobId, JobSpec, Resources, Role
+from rain.sched.identity import signed_job
 
 from .executor import FLAKY, UNIX_MS
 from .host import Host
 from .options import Options
 from .trace import Trace
-from .world import World, draw_int, exponential_us, pick
+from .world import Violation, World, draw_int, exponential_us, pick
 
 ASK_AGAIN_US = 10_000_000
 ASKS_MAX = 4
 CANCEL_PERCENT = 12
+WRONGFUL_PERCENT = 8
+"""Of the jobs: somebody tries to end it whose it is not."""
 ARRAY_PERCENT = 40
 TASKS_MAX = 10
 DURATION_MS_MEAN = 1_200
@@ -35,6 +38,8 @@ class Wish(Struct):
 
     job: Job
     is_cancel: bool = False
+    is_wrongful: bool = False
+    """Nobody may do that: it is to be refused."""
     asks: int = 0
     copies: int = 0
     """Of the acknowledgement; 0: none came."""
@@ -52,6 +57,7 @@ class Workload:
         self.cancelled: set[JobId] = set()
         """Whose cancel was acknowledged."""
         self.cancel_asked: set[JobId] = set()
+        """By somebody who may."""
         self._world = world
         self._hosts = hosts
         self._options = options
@@ -74,6 +80,10 @@ class Workload:
         job_id = wish.job.job_id
         if answer.error:
             wish.error = answer.error
+        elif wish.is_wrongful:
+            raise Violation(
+                "S23 nobody gets what is not theirs", f"{host.name} grants {wish}: {answer}"
+            )
         elif wish.is_cancel:
             self.cancelled.add(job_id)
         else:
@@ -92,29 +102,48 @@ class Workload:
             priority=9,
         )
         job = self._job(host, spec)
+        self.jobs[job.job_id] = job
         self._ask(Wish(job), host)
         return job
 
     # --- asking --------------------------------------------------------------------------------
 
     def _submit(self) -> None:
-        awake = [host for host in self._hosts if host.is_awake]
+        awake = self._awake()
         if not awake:
             self._world.after(500_000, self._submit)
             return
         host = pick(self._dice, awake)
         job = self._draw_job(host)
+        if host.role is Role.WORKER:
+            self._ask(Wish(job, is_wrongful=True), host)
+            self._world.after(500_000, self._submit)
+            return
+        self.jobs[job.job_id] = job
         self._ask(Wish(job), host)
         if self._dice.random() * 100 < CANCEL_PERCENT:
             delay_us = exponential_us(self._dice, 1_500_000, 8_000_000)
             self._world.after(delay_us, self._cancel, job)
+        if self._dice.random() * 100 < WRONGFUL_PERCENT:
+            delay_us = exponential_us(self._dice, 1_500_000, 8_000_000)
+            self._world.after(delay_us, self._cancel_wrongfully, job)
 
     def _cancel(self, job: Job) -> None:
-        awake = [host for host in self._hosts if host.is_awake]
         # A person cancels what `rain jobs` shows, and needs its id: an acknowledged job.
-        if awake and job.job_id in self.acknowledged:
+        able = [host for host in self._awake() if _may_cancel(host, job) and _shows(host, job)]
+        if able and job.job_id in self.acknowledged:
             self.cancel_asked.add(job.job_id)
-            self._ask(Wish(job, is_cancel=True), pick(self._dice, awake))
+            self._ask(Wish(job, is_cancel=True), pick(self._dice, able))
+
+    def _cancel_wrongfully(self, job: Job) -> None:
+        others = [host for host in self._awake() if not _may_cancel(host, job)]
+        if others:
+            wish = Wish(job, is_cancel=True, is_wrongful=True)
+            self._ask(wish, pick(self._dice, others))
+
+    def _awake(self) -> list[Host]:
+        """PCs that a person can ask: those removed have nobody to ask."""
+        return [host for host in self._hosts if host.is_awake and not host.is_removed]
 
     def _ask(self, wish: Wish, host: Host) -> None:
         self._requests += 1
@@ -125,16 +154,17 @@ class Workload:
         self._say(f"{what} {wish.job.job_id} on {host.name}, request {self._requests}")
         jobs = () if wish.is_cancel else (wish.job,)
         cancels = (wish.job.job_id,) if wish.is_cancel else ()
-        host.when_awake(host.feed, Proposed(self._requests, jobs, cancels))
+        at_unix_ms = UNIX_MS + self._world.now_us // 1_000
+        host.when_awake(host.feed, Proposed(self._requests, jobs, cancels, at_unix_ms))
         self._world.after(ASK_AGAIN_US, self._ask_again, key)
 
     def _ask_again(self, key: tuple[int, int, int]) -> None:
         wish = self._open.get(key)
-        if wish is None or wish.asks >= ASKS_MAX:
+        if wish is None or wish.asks >= ASKS_MAX or wish.is_wrongful:
             return
-        awake = [host for host in self._hosts if host.is_awake]
-        if awake:
-            self._ask(wish, pick(self._dice, awake))
+        host = self._hosts[key[0]]
+        if host in self._awake():
+            self._ask(wish, host)
 
     # --- drawing -------------------------------------------------------------------------------
 
@@ -167,10 +197,26 @@ class Workload:
     def _job(self, host: Host, spec: JobSpec) -> Job:
         created_unix_ms = UNIX_MS + self._world.now_us // 1_000
         nonce = bytes(int(self._dice.random() * 256) for _ in range(16))
-        job_id = job_id_of(spec, host.name, host.node_id, created_unix_ms, nonce)
-        job = Job(job_id, spec, host.name, host.node_id, created_unix_ms, nonce)
-        self.jobs[job_id] = job
-        return job
+        signer = host.signer
+        return signed_job(
+            spec,
+            host.name,
+            created_unix_ms,
+            nonce,
+            host.person,
+            signer.public_key,
+            signer.sign,
+            host.pool_id,
+        )
 
     def _say(self, text: str) -> None:
         self._trace.line(self._world.now_us, "who", f"** {text}")
+
+
+def _may_cancel(host: Host, job: Job) -> bool:
+    """Members what is their person's, admins anything, workers nothing."""
+    return host.role is Role.ADMIN or (host.role is Role.MEMBER and host.person == job.person)
+
+
+def _shows(host: Host, job: Job) -> bool:
+    return host.node is not None and host.node.sched.table.job(job.job_id) is not None

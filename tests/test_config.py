@@ -236,3 +236,27 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path, explicit: dict[str, obje
 def test_founding_and_joining_at_once_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--new"):
         config.up_options(tmp_path, {"new": True}, token="rain1-x")
+
+
+def test_what_is_remembered_is_private_whatever_the_umask(tmp_path: Path) -> None:
+    umask = os.umask(0)
+    try:
+        (tmp_path / "settings.json.new").touch()  # left by an older Rain that was interrupted
+        config.remember(tmp_path, {"name": "lab-3"})
+    finally:
+        os.umask(umask)
+    assert (tmp_path / "settings.json").stat().st_mode & 0o777 == 0o600
+    assert config.up_options(tmp_path, {}).name == "lab-3"
+
+
+def test_damaged_settings_are_told_in_words(tmp_path: Path) -> None:
+    settings = tmp_path / "settings.json"
+    settings.write_text("{")
+    with pytest.raises(ConfigError) as damaged:
+        config.read_settings(tmp_path)
+    assert damaged.value.message == f"{settings} cannot be read: it is damaged"
+    settings.unlink()
+    settings.mkdir()
+    with pytest.raises(ConfigError) as folder:
+        config.read_settings(tmp_path)
+    assert folder.value.message == f"{settings} cannot be read: Is a directory"

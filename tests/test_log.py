@@ -68,3 +68,13 @@ def test_a_terminal_hears_warnings_only(tmp_path: Path, capsys: pytest.CaptureFi
     assert "full" in told.err
     assert "quiet" not in told.err
     assert len(_lines(tmp_path)) == 2
+
+
+def test_a_note_to_the_owner_is_told_in_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = log.open_log(tmp_path, is_terminal=True)
+    logger.warning(log.OWNER_NOTE, note="tasks reach your LAN")
+    _close(logger)
+    assert capsys.readouterr().err == "note: tasks reach your LAN\n"
+    assert _lines(tmp_path)[0]["event"] == "owner_note"

@@ -25,8 +25,11 @@ from rain.election.core import Election, ElectionConfig
 from rain.gossip.membership import GossipConfig, Membership
 from rain.model import Address, Epoch, Facts, Identity, NodeId
 from rain.sched.scheduler import SchedConfig, Scheduler
+from rain.trust.config import TrustConfig
+from rain.trust.core import Trust
+from tests.sched.samples import id_of, key_of, verify
 
-ME = Identity(NodeId("a" * 26), "n1", 1)
+ME = Identity(id_of("n1"), "n1", 1)
 OTHER = NodeId("b" * 26)
 EPOCH = Epoch(3, OTHER, 7)
 NOW_MS = 1_000
@@ -34,7 +37,10 @@ NOW_MS = 1_000
 
 def _membership() -> Core:
     dice = random.Random(1)
-    return Membership(ME, Address("10.0.0.1", 7246), Facts(), GossipConfig(), dice, NOW_MS)
+    address, key = Address("10.0.0.1", 7246), key_of("n1")
+    return Membership(
+        ME, address, Facts(), GossipConfig(), dice, NOW_MS, sign=key.sign, verify=verify
+    )
 
 
 def _election() -> Core:
@@ -42,10 +48,20 @@ def _election() -> Core:
 
 
 def _scheduler() -> Core:
-    return Scheduler(ME, Facts(), SchedConfig(), random.Random(1), NOW_MS)
+    key = key_of("n1")
+    dice, sign, public_key = random.Random(1), key.sign, key.public_key
+    config = SchedConfig()
+    return Scheduler(
+        ME, Facts(), config, dice, NOW_MS, sign=sign, public_key=public_key, verify=verify
+    )
 
 
-MAKERS = [_membership, _election, _scheduler]
+def _trust() -> Core:
+    dice = random.Random(1)
+    return Trust(ME, TrustConfig(), lambda _: None, key_of("n1").sign, verify, dice, NOW_MS)
+
+
+MAKERS = [_membership, _election, _scheduler, _trust]
 FREQUENT: list[Notice] = [
     CoordinatorHeard(EPOCH, 9, b""),
     Beat(EPOCH, 9),

@@ -1,21 +1,26 @@
 """Where each member was last reached, and which addresses a broadcast rings besides the LAN.
 
 A packet that was just opened and verified teaches its sender's address better than any claim, so
-what was seen wins over what was told, until it grows old.
+what was seen wins over what was told, until it grows old. A packet that got lost can be played by
+somebody else from elsewhere: so it moves nobody who was seen a moment ago, and an address where
+the member turned out not to be is forgotten. What such a lie costs is a connection that fails.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from rain.model import Address, NodeId
 
 SEEN_FRESH_S = 10.0
+STEADY_S = 2.0
+"""Who was seen within this time has not moved."""
 MEMBERS_MAX = 4_096
 RING_MAX = 64
 
 
 class AddressBook:
-    def __init__(self) -> None:
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s = clock_s
         self._told: dict[NodeId, Address] = {}
         self._seen: dict[NodeId, tuple[Address, float]] = {}
         self._contacts: tuple[Address, ...] = ()
@@ -27,15 +32,29 @@ class AddressBook:
 
     def saw(self, node_id: NodeId, address: Address) -> None:
         """A verified packet came from there just now."""
-        if len(self._seen) < MEMBERS_MAX or node_id in self._seen:
-            self._seen[node_id] = (address, time.monotonic())
+        now_s = self._clock_s()
+        seen = self._seen.get(node_id)
+        if seen is not None and seen[0] != address and now_s - seen[1] < STEADY_S:
+            return
+        if len(self._seen) < MEMBERS_MAX or seen is not None:
+            self._seen[node_id] = (address, now_s)
+
+    def misled(self, node_id: NodeId, address: Address) -> None:
+        """That node did not answer there."""
+        seen = self._seen.get(node_id)
+        if (
+            seen is not None
+            and seen[0] == address
+            and self._told.get(node_id) not in (None, address)
+        ):
+            del self._seen[node_id]
 
     def set_contacts(self, contacts: Iterable[Address]) -> None:
         self._contacts = tuple(contacts)
 
     def find(self, node_id: NodeId) -> Address | None:
         seen = self._seen.get(node_id)
-        if seen is not None and time.monotonic() - seen[1] < SEEN_FRESH_S:
+        if seen is not None and self._clock_s() - seen[1] < SEEN_FRESH_S:
             return seen[0]
         told = self._told.get(node_id)
         return told if told is not None else (seen[0] if seen is not None else None)

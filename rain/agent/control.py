@@ -1,4 +1,7 @@
-"""The control socket: one JSON line asks, JSON lines answer. For this PC's owner alone (0600).
+"""The control socket: one JSON line asks, JSON lines answer. For this PC's owner alone.
+
+The socket is 0600, and whoever speaks on it must be the user of the agent, or root: permissions of
+a file can be changed, what the kernel says about the other end cannot.
 
 An answer is any number of `{"item": ...}` and then one `{"end": ...}` or `{"error": ...}`. When
 the asker goes away, its verb is cancelled.
@@ -9,6 +12,8 @@ import contextlib
 import json
 import os
 import socket
+import struct
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +25,9 @@ REQUEST_BYTES_MAX = 16 * 1024 * 1024
 ASKERS_MAX = 128
 ENCODED_IN_ONE_GO_MAX = 1_000
 """Elements of a list: a task of a job takes some 4 us."""
+
+_SOL_LOCAL, _LOCAL_PEERCRED = 0, 1
+"""Of macOS, for which Python has no names."""
 
 Json = dict[str, Any]
 
@@ -67,6 +75,8 @@ class ControlServer:
         self._log = log
         self._server: asyncio.Server | None = None
         self._askers: set[asyncio.Task[None]] = set()
+        self.dropped: dict[str, int] = {}
+        """Who was sent away, counted by why."""
 
     async def open(self) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -98,6 +108,7 @@ class ControlServer:
         try:
             if len(self._askers) > ASKERS_MAX:
                 raise VerbError("failed", "too many commands at once", "try again", 1)
+            self._refuse_strangers(writer)
             await self._serve(reader, writer)
         except VerbError as error:
             await _write(writer, error.as_json())
@@ -106,6 +117,21 @@ class ControlServer:
         finally:
             self._askers.discard(task)
             writer.close()
+
+    def _refuse_strangers(self, writer: asyncio.StreamWriter) -> None:
+        """Another user of this PC may do nothing, not even ask for the state of things."""
+        uid = peer_uid(writer.get_extra_info("socket").fileno())
+        if uid is None or uid in (0, os.getuid()):
+            return
+        count = self.dropped["other_user"] = self.dropped.get("other_user", 0) + 1
+        if count.bit_count() == 1:  # 1, 2, 4, 8, ...: who tries for ever does not fill the log
+            self._log.warning("control_refused", uid=uid, count=count)
+        raise VerbError(
+            "denied",
+            f"this agent belongs to another user of this PC (you are {uid})",
+            "give commands as that user, or start an agent of your own: rain up",
+            1,
+        )
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         verb, args = _parse(await reader.readline())
@@ -138,6 +164,19 @@ class ControlServer:
             self._log.exception("verb_failed")
             hint = "this is a fault in Rain; the agent's log has the details"
             raise VerbError("failed", f"internal error: {error!r}", hint, 1) from error
+
+
+def peer_uid(descriptor: int) -> int | None:
+    """The user at the other end of a Unix socket; None where this system does not tell."""
+    with socket.socket(fileno=os.dup(descriptor)) as peer:
+        if hasattr(socket, "SO_PEERCRED"):
+            told = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            uid: int = struct.unpack("3i", told)[1]
+            return uid
+        if sys.platform == "darwin":
+            told = peer.getsockopt(_SOL_LOCAL, _LOCAL_PEERCRED, struct.calcsize("2I"))
+            return int(struct.unpack("2I", told)[1])
+    return None
 
 
 def _parse(line: bytes) -> tuple[str, Json]:

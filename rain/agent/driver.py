@@ -23,12 +23,14 @@ from rain.effects import (
     DeadlinePassed,
     Effect,
     Event,
+    Expel,
     Lagged,
     Log,
     Message,
     Persist,
     Post,
     Received,
+    Rekey,
     RemoveContainer,
     Route,
     Send,
@@ -55,6 +57,8 @@ class Network(Protocol):
     def cast(self, to: Iterable[Address], body: bytes) -> None: ...
     def broadcast(self, body: bytes) -> None: ...
     def post(self, to: NodeId, body: bytes) -> None: ...
+    def rekey(self, keys: Iterable[tuple[int, bytes]], use: int) -> None: ...
+    def expel(self) -> None: ...
 
 
 class Containers(Protocol):
@@ -81,6 +85,8 @@ class Driver:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.stopped = asyncio.Event()
         self.answers: dict[int, asyncio.Future[Answer]] = {}
+        self.dropped: dict[str, int] = {}
+        """What members said that is no message, counted by why."""
         self._identity = identity
         self._book = book
         self._log = log
@@ -123,8 +129,8 @@ class Driver:
 
     def receive(self, sender: NodeId, boot_epoch: int, body: bytes, source: Address) -> bool:
         """A packet, opened and verified. False: its body is no message of ours."""
-        message = codec.decode(body)
-        if not isinstance(message, Message):
+        message = self._decoded(body)
+        if message is None:
             return False
         self._book.saw(sender, source)
         self.feed(Received(sender, message, source, boot_epoch))
@@ -132,11 +138,18 @@ class Driver:
 
     def receive_frame(self, sender: NodeId, boot_epoch: int, body: bytes, host: str) -> bool:
         """The same for a frame of a stream; its port is an ephemeral one and teaches nothing."""
-        message = codec.decode(body)
-        if not isinstance(message, Message):
+        message = self._decoded(body)
+        if message is None:
             return False
         self.feed(Received(sender, message, Address(host, 0), boot_epoch, by_stream=True))
         return True
+
+    def _decoded(self, body: bytes) -> Message | None:
+        message = codec.decode(body)
+        if isinstance(message, Message):
+            return message
+        self.dropped[message.reason] = self.dropped.get(message.reason, 0) + 1
+        return None
 
     async def wait_change(self, timeout_ms: int) -> None:
         """Return at the next event, or after the timeout."""
@@ -178,6 +191,11 @@ class Driver:
                 self._log.info(event, **dict(fields))
             case Stopped():
                 self.stopped.set()
+            case Rekey(keys=keys, use=use):
+                self._network.rekey(keys, use)
+            case Expel():
+                # Soon, not now: who is refused is asked of the node, which is in an event.
+                asyncio.get_running_loop().call_soon(self._network.expel)
 
     def _send(self, to: NodeId, message: Message) -> None:
         assert self._network is not None

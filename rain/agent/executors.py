@@ -12,7 +12,14 @@ from typing import Any, Protocol
 
 from msgspec.structs import replace
 
-from rain.config import UpOptions, share_cpus_milli, share_memory_bytes
+from rain.config import (
+    NETWORKS,
+    UpOptions,
+    control_path,
+    parse_size,
+    share_cpus_milli,
+    share_memory_bytes,
+)
 from rain.effects import (
     ContainerFailed,
     ContainerFound,
@@ -27,8 +34,9 @@ from rain.exec import hardware
 from rain.exec.containers import DockerExecutor
 from rain.exec.kernel import raise_open_files_limit
 from rain.exec.labels import ExecLabels
+from rain.exec.policy import OwnerPolicy
 from rain.exec.processes import ProcessExecutor
-from rain.log import Logger
+from rain.log import OWNER_NOTE, Logger
 from rain.model import AttemptId, Facts, Resources
 from rain.sched.identity import attempt_key
 
@@ -67,10 +75,13 @@ class Executors:
         self._report = report
         self._log = log
         self._all: dict[str, Executor] = {}
+        policy = policy_of(options)
+        self._docker: DockerExecutor | None = None
         if options.executor in ("docker", "both"):
-            self._all["docker"] = DockerExecutor(labels, folder, report, self._on_engine_state)
+            docker = DockerExecutor(labels, folder, report, self._on_engine_state, policy)
+            self._docker = self._all["docker"] = docker
         if options.executor in ("process", "both"):
-            self._all["process"] = ProcessExecutor(labels, folder, report)
+            self._all["process"] = ProcessExecutor(labels, folder, report, policy)
         self._reasons = dict.fromkeys(self._all, "not opened yet")
         self._broke = asyncio.Event()
         """One that worked does not any more, or did not answer."""
@@ -79,13 +90,28 @@ class Executors:
         self._where: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._measured = Facts()
+        self._noted: tuple[str, ...] = ()
 
     async def open(self) -> None:
         """Open what can be opened and measure the PC; what cannot says why in the facts."""
         raise_open_files_limit()
         self._measured = await asyncio.to_thread(hardware.measure)
+        self._log_notes(is_start=True)
         for name, executor in self._all.items():
             self._reasons[name] = await executor.open()
+        self._log_notes(is_start=True)
+
+    def _log_notes(self, is_start: bool = False) -> None:
+        """Once for each that is new; the network is looked at again when it is used.
+
+        Those of the start `rain up` says itself.
+        """
+        log = self._log.info if is_start else self._log.warning
+        notes = self.notes()
+        for note in notes:
+            if note not in self._noted:
+                log(OWNER_NOTE, note=note)
+        self._noted = notes
 
     def facts(self) -> Facts:
         """What this PC offers now."""
@@ -107,6 +133,18 @@ class Executors:
     def reasons(self) -> dict[str, str]:
         """By executor: why it does not work; empty: it does."""
         return dict(self._reasons)
+
+    def notes(self) -> tuple[str, ...]:
+        """What the owner should know about what tasks can do here."""
+        notes = ["" if self._docker is None else self._docker.note()]
+        if "process" in self._all:
+            notes.append("tasks with --executor process run as you, with all that you can reach")
+        notes += [
+            f"there is no folder {folder} here: no task can be given it (--allow-volume)"
+            for folder in self._options.allow_volumes
+            if not Path(folder).is_dir()
+        ]
+        return tuple(note for note in notes if note)
 
     async def list_all(self) -> None:
         """Tell the node what runs here and what ended while no agent looked.
@@ -141,6 +179,7 @@ class Executors:
                         await self.list_all()
             if self._is_unlisted:
                 await self.list_all()
+            self._log_notes()
             self._measured = await asyncio.to_thread(hardware.measure)
             if self.facts() != told:
                 told = self.facts()
@@ -237,6 +276,21 @@ class Executors:
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self._log.error("executor_failed", error=repr(error))
+
+
+def policy_of(options: UpOptions) -> OwnerPolicy:
+    """What the owner lets jobs do here, out of the options of `rain up`."""
+    given = OwnerPolicy()
+    return OwnerPolicy(
+        network=max(options.allow_networks, key=NETWORKS.index, default=given.network),
+        allows_users=options.allow_user,
+        images=options.allow_images,
+        volumes=options.allow_volumes,
+        task_disk_bytes=(
+            parse_size(options.task_disk) if options.task_disk else given.task_disk_bytes
+        ),
+        private_folders=(str(options.data_dir), str(control_path(options.data_dir).parent)),
+    )
 
 
 def _shared(capacity: Resources, options: UpOptions) -> Resources:

@@ -19,6 +19,7 @@ from rain.exec.logs import STDERR, STDOUT, LogsUnavailable
 from rain.mesh.streams import CallError, Streams
 from rain.model import AttemptId, Identity, JobId, NodeId, Stage
 from rain.sched.messages import Cell
+from rain.sched.people import may_read_log
 
 LOG_VERB = "log"
 FOLLOWED_MAX = 64
@@ -183,5 +184,10 @@ class Logs:
     async def _serve(self, sender: NodeId, args: bytes) -> AsyncIterator[bytes]:
         question = json.loads(args)
         attempt_id = convert(question["attempt"], AttemptId)
+        node = self._driver.node
+        reader = node.trust.credential(sender)
+        job = node.sched.table.job(attempt_id.job_id)
+        if reader is None or not may_read_log(reader.role, reader.person, job):
+            raise CallError("a worker's PC may not read what other people's jobs print")
         async for fd, content in self._executors.logs(attempt_id, bool(question["follow"])):
             yield bytes([fd]) + content

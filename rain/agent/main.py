@@ -2,97 +2,124 @@
 
 import asyncio
 import contextlib
+import functools
+import itertools
 import os
 import random
-import shutil
+import secrets
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from rain.agent.address_book import AddressBook
+from rain.agent.admission import Admission
+from rain.agent.arrival import arrive
+from rain.agent.beacons import Beacons
 from rain.agent.clock import now_ms, now_unix_ms
-from rain.agent.control import ControlServer
+from rain.agent.control import ControlServer, Verb
+from rain.agent.doubles import Doubles
 from rain.agent.driver import Driver
+from rain.agent.ending import AgentEnded, kept_end
 from rain.agent.executors import Executors
-from rain.agent.joining import JoinError, choose_pool, hear_a_member, resolve_contacts
+from rain.agent.greeting import ready_words
+from rain.agent.invitation_verbs import InvitationVerbs
+from rain.agent.joining import Ask, Entered, resolve_contacts, resume
 from rain.agent.logs import Logs
+from rain.agent.loop import loop_factory
 from rain.agent.network import Network
+from rain.agent.people import People
+from rain.agent.pool_verbs import PoolVerbs
 from rain.agent.reads import Reads
-from rain.agent.verbs import NotYet, Verbs
+from rain.agent.recollection import (
+    BOOT_KEY,
+    STORE_FILE,
+    complete,
+    forget,
+    has_keys,
+    next_boot_epoch,
+    settle,
+)
+from rain.agent.refusal_log import Counters, RefusalLog
+from rain.agent.refusals import JoinError
+from rain.agent.seeking import Seeker
+from rain.agent.terminal import ask
+from rain.agent.twins import LOOKS, Twins
+from rain.agent.verbs import Verbs
+from rain.agent.watch import Expelled, Watch
+from rain.claims import Departure, node_id_of
 from rain.config import UpOptions, control_path, open_data_dir
-from rain.effects import AddressChanged, HardwareMeasured, Record, StopRequested
+from rain.effects import (
+    AddressChanged,
+    Answer,
+    ClaimMade,
+    HardwareMeasured,
+    KeyMissing,
+    Record,
+    StopRequested,
+)
+from rain.election.config import ElectionConfig
 from rain.exec.labels import ExecLabels
-from rain.gossip.messages import FactsRecord, Join, MemberRecord
-from rain.gossip.records import MemberRow
 from rain.log import Logger, open_log
-from rain.mesh import codec, keys
-from rain.mesh.codec import Rejected
+from rain.mesh import keys
+from rain.mesh.certificates import make_inspect
+from rain.mesh.discovery import EVERYWHERE
 from rain.mesh.envelope import Envelope
 from rain.mesh.errors import MeshError
+from rain.mesh.freshness import NONCE_BYTES
+from rain.mesh.keys import EdSigner
+from rain.mesh.pool import Pool
 from rain.mesh.streams import Streams
-from rain.mesh.token import Pool
 from rain.mesh.transport import Transport
-from rain.model import Address, Facts, Identity, MemberState, NodeId
+from rain.model import Address, Identity, NodeId
 from rain.node import Node, NodeConfig
+from rain.sched.scheduler import SchedConfig
 from rain.store import Store, StoreError
+from rain.trust.config import TrustConfig
 
-STORE_FILE = "rain.db"
-BOOT_KEY = "agent/boot"
-"""The one row that is the agent's own: how often it has started."""
-AGENT_ROWS = "agent/"
+__all__ = ["AgentEnded", "run_agent"]
+
 STOP_WAIT_S = 4.0
 OPEN_WAIT_S = 5.0
 ADDRESS_INTERVAL_S = 2.0
 DRAIN_POLL_MS = 1_000
+DEPARTURE = -1
+"""The request of this agent itself; those of people count from 1."""
+NEWCOMER_QUIET_MS = 5_000
+"""Who has just joined waits so long for the pool's coordinator before it stands itself."""
 NICENESS = -5
 """The agent before its tasks: a coordinator that lags behind its own containers helps nobody."""
 
-EXIT_FAILED = 1
 
-
-class AgentEnded(Exception):
-    """Why the agent could not start or go on; `hint` says what to type next."""
-
-    def __init__(self, message: str, hint: str, exit_code: int = EXIT_FAILED) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-        self.exit_code = exit_code
-
-
-def run_agent(options: UpOptions, say: Callable[[str], None], on_ready: Callable[[], None]) -> None:
+def run_agent(
+    options: UpOptions, say: Callable[[str], None], on_ready: Callable[[], None], ask: Ask = ask
+) -> None:
     """Run one agent until it is told to stop. Raises AgentEnded and ConfigError."""
     if not __debug__:
         raise AgentEnded("rain does not run under python -O: asserts are needed", "drop the -O")
-    try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_Agent(options, say, on_ready).run())
-    except JoinError as error:
-        raise AgentEnded(str(error), error.hint, error.exit_code) from error
-    except (MeshError, StoreError) as error:
-        raise AgentEnded(error.message, error.hint) from error
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it exists; the standard loop elsewhere (Windows)."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
+    with kept_end(options.data_dir):
+        try:
+            with asyncio.Runner(loop_factory=loop_factory()) as runner:
+                runner.run(_Agent(options, say, on_ready, ask).run())
+        except JoinError as error:
+            raise AgentEnded(error.message, error.hint, error.exit_code) from error
+        except (MeshError, StoreError) as error:
+            raise AgentEnded(error.message, error.hint) from error
 
 
 class _Agent:
     """The devices of one agent, in the order of their opening."""
 
     def __init__(
-        self, options: UpOptions, say: Callable[[str], None], on_ready: Callable[[], None]
+        self,
+        options: UpOptions,
+        say: Callable[[str], None],
+        on_ready: Callable[[], None],
+        ask: Ask,
     ) -> None:
+        self._ask = ask
         self._options = options
         self._say = say
         self._on_ready = on_ready
@@ -101,8 +128,10 @@ class _Agent:
         self._stop_asked = asyncio.Event()
         self._drain_ms = 0
         self._signals = 0
-        self._heard = asyncio.Event()
+        self._door_address: Address | None = None
+        """Where this PC was let in just now: rung like a contact."""
         self._driver: Driver | None = None
+        self._hear_beacon: Callable[[bytes, Address], None] = lambda packet, source: None
         self._log: Logger
 
     async def run(self) -> None:
@@ -120,69 +149,51 @@ class _Agent:
     async def _run(self, store: Store) -> None:
         options = self._options
         signer = keys.load_node_key(options.data_dir)
-        membership = choose_pool(options)
-        pool = membership.pool
         rows = dict(store.read_all())
-        recovered = _records(rows)
-        boot_epoch = _next_boot_epoch(rows.get(BOOT_KEY, b""))
+        boot_epoch = next_boot_epoch(rows.get(BOOT_KEY, b""))
         await store.write([(BOOT_KEY, boot_epoch.to_bytes(8, "big"))], ())
-        envelope = Envelope(pool.pool_id, pool.key, signer, keys.ed_verify, boot_epoch)
-        for record in recovered:
-            if isinstance(record, MemberRow):
-                envelope.expect(record.node_id, record.boot_epoch)
-        identity = Identity(envelope.node_id, options.name, boot_epoch)
-        transport = Transport(options.bind or "0.0.0.0", options.port, self._on_packet)
-        streams = Streams(envelope, self._book.find, self._on_frame)
-        self._network = Network(envelope, transport, streams, self._book)
+        identity = Identity(node_id_of(signer.public_key), options.name, boot_epoch)
+        transport = Transport(options.bind or EVERYWHERE, options.port, self._on_packet, self._hear)
         self._watch_signals()
         await transport.open()
-        await streams.open(options.bind or "0.0.0.0", transport.port)
-        tasks = [asyncio.create_task(transport.run()), asyncio.create_task(streams.run())]
+        tasks = [asyncio.create_task(transport.run())]
         try:
             self._book.set_contacts(await resolve_contacts(options))
-            if membership.is_newcomer:
-                await self._hear(identity, transport, pool)
-            if keys.load_pool(options.data_dir) is None:
-                keys.keep_pool(options.data_dir, pool)
-            executors = self._executors(pool, identity)
-            with contextlib.suppress(TimeoutError):  # it is tried again and again later
-                async with asyncio.timeout(OPEN_WAIT_S):
-                    await executors.open()
-            driver = self._make_driver(store, recovered, identity, transport, executors)
-            await self._serve(driver, executors, streams, transport, pool, tasks)
+            complete(options.data_dir, signer, rows)
+            entered = resume(options)
+            if entered is None or not has_keys(rows):
+                entered = await self._arrive(identity, signer, transport, entered)
+            recovered = await settle(options.data_dir, store, rows, entered, self._say)
+            self._door_address = entered.contact
+            executors = self._executors(entered.pool, identity)
+            driver = self._make_driver(
+                store, recovered, identity, transport, executors, signer, entered
+            )
+            await self._serve(driver, executors, transport, signer, entered, tasks)
         finally:
             for task in tasks:
                 task.cancel()
             transport.close()
-            await streams.close()
+
+    async def _arrive(
+        self, identity: Identity, signer: EdSigner, transport: Transport, kept: Entered | None
+    ) -> Entered:
+        def call(beacon: bytes) -> None:
+            transport.broadcast(beacon, self._book.ring())
+
+        seeker = Seeker(identity.node_id, identity.name, call)
+        self._hear_beacon = seeker.hear
+        stop, on_stop_verb = self._stop_asked, self._on_stop_verb
+        say, log = self._say, self._log
+        return await arrive(
+            self._options, signer, seeker, self._ask, say, log, stop, on_stop_verb, kept
+        )
 
     def _executors(self, pool: Pool, identity: Identity) -> Executors:
         labels = ExecLabels(pool.pool_id.hex(), identity.node_id, identity.name)
         folder = self._options.data_dir / "exec"
         folder.mkdir(mode=0o700, exist_ok=True)
         return Executors(self._options, labels, folder, self._feed, self._log)
-
-    async def _hear(self, identity: Identity, transport: Transport, pool: Pool) -> None:
-        body = codec.encode(_join(identity, transport.own_address()))
-        stop = asyncio.create_task(self._stop_asked.wait())
-        hear = asyncio.create_task(
-            hear_a_member(
-                lambda: self._network.broadcast(body), self._heard, self._options, pool, self._say
-            )
-        )
-        not_yet = NotYet(pool, self._on_stop_verb)
-        path = control_path(self._options.data_dir)
-        control = ControlServer(path, not_yet.by_name(), self._log, not_yet.refuse)
-        try:
-            await control.open()
-            await asyncio.wait({stop, hear}, return_when=asyncio.FIRST_COMPLETED)
-            if not hear.done():
-                raise JoinError("stopped before anybody of the pool was heard", "", 130)
-            hear.result()
-        finally:
-            stop.cancel()
-            hear.cancel()
-            await control.close()
 
     def _make_driver(
         self,
@@ -191,53 +202,121 @@ class _Agent:
         identity: Identity,
         transport: Transport,
         executors: Executors,
+        signer: EdSigner,
+        entered: Entered,
     ) -> Driver:
         rng = random.Random(os.urandom(16))
+        pool_id = entered.pool.pool_id
+        config = NodeConfig(trust=TrustConfig(pool_id=pool_id), sched=SchedConfig(pool_id=pool_id))
+        if entered.is_newcomer:
+            # Alone it would elect itself, and the pool would have to undo that reign.
+            quiet = ElectionConfig(start_quiet_ms=NEWCOMER_QUIET_MS)
+            config = msgspec.structs.replace(config, election=quiet)
 
         def make_node(at_ms: int) -> Node:
             return Node(
                 identity,
                 transport.own_address(),
                 executors.facts(),
-                NodeConfig(),
+                config,
                 rng,
                 at_ms,
                 recovered,
+                make_inspect(entered.pool),
+                signer,
+                keys.ed_verify,
             )
 
-        driver = Driver(make_node, identity, self._book, store, self._log)
-        driver.connect(self._network, executors)
-        return driver
+        return Driver(make_node, identity, self._book, store, self._log)
 
     async def _serve(
         self,
         driver: Driver,
         executors: Executors,
-        streams: Streams,
         transport: Transport,
-        pool: Pool,
+        signer: EdSigner,
+        entered: Entered,
         tasks: list[asyncio.Task[Any]],
     ) -> None:
+        pool = entered.pool
+        admission = Admission(self._options.data_dir, pool, signer, driver, self._book)
+        streams = self._streams(driver, admission)
+        await streams.open(self._options.bind or EVERYWHERE, transport.port)
+        tasks.append(asyncio.create_task(streams.run()))
+        envelope = Envelope(
+            pool.pool_id,
+            signer,
+            keys.ed_verify,
+            driver.node.identity.boot_epoch,
+            admission.gatekeeper.refusal_of,
+            lambda: secrets.token_bytes(NONCE_BYTES),
+        )
+        beacons = Beacons(pool, driver, admission.invites, transport, self._book)
+        self._hear_beacon = beacons.hear
+        is_founder = entered.is_new and not entered.is_newcomer and not self._options.new
+        self._twins = Twins(beacons, self._say, looks=LOOKS if is_founder else 0)
+        on_key_missing = functools.partial(_on_key_missing, driver, beacons)
+        self._network = Network(envelope, transport, streams, self._book, on_key_missing)
+        driver.connect(self._network, executors)
         self._driver = driver
+        try:
+            await self._live(driver, admission, executors, transport, streams, tasks)
+        finally:
+            await streams.close()
+
+    def _streams(self, driver: Driver, admission: Admission) -> Streams:
         identity = driver.node.identity
-        reads = Reads(driver, streams, identity)
-        logs = Logs(driver, streams, identity, reads, executors)
-        verbs = Verbs(driver, identity, pool, reads, logs, self._on_stop_verb)
-        control = ControlServer(control_path(self._options.data_dir), verbs.by_name(), self._log)
+        streams = Streams(
+            admission.tls,
+            identity.node_id,
+            identity.boot_epoch,
+            self._book.find,
+            self._on_frame,
+            admission.gatekeeper.admit,
+            admission.show,
+            admission.door.serve,
+            self._book.misled,
+            admission.evidence,
+        )
+        admission.attach(streams)
+        return streams
+
+    async def _live(
+        self,
+        driver: Driver,
+        admission: Admission,
+        executors: Executors,
+        transport: Transport,
+        streams: Streams,
+        tasks: list[asyncio.Task[Any]],
+    ) -> None:
         with contextlib.suppress(OSError):  # not everybody may
             os.nice(NICENESS)
-        driver.feed(HardwareMeasured(executors.facts()))
+        envelope = self._network.envelope
+        doubles = Doubles(driver, streams, envelope, admission.signer.public_key, keys.ed_verify)
+        watch = Watch(driver, admission, envelope, transport, streams, doubles)
+        path = control_path(self._options.data_dir)
+        verbs = self._verbs(driver, admission, executors, streams, watch)
+        control = ControlServer(path, verbs, self._log)
+
+        def refused() -> Counters:
+            invites, people = admission.invites.dropped, control.dropped
+            return {**watch.refused(), "invites": invites, "control": people}
+
+        admission.begin()
         forever = [
             asyncio.create_task(driver.writer.run()),
             asyncio.create_task(executors.keep_measured()),
             asyncio.create_task(self._watch_addresses(driver, transport)),
+            asyncio.create_task(admission.run()),
+            asyncio.create_task(watch.run()),
+            asyncio.create_task(doubles.run()),
+            asyncio.create_task(RefusalLog(refused, self._log).run()),
         ]
         await control.open()
         # An engine may take its time: the node is a member meanwhile, and can be stopped.
-        once = [
-            asyncio.create_task(executors.list_all()),
-            asyncio.create_task(self._tell_ready(driver, pool)),
-        ]
+        begun = self._begin_work(driver, admission.pool, executors)
+        once = [asyncio.create_task(begun), asyncio.create_task(self._twins.look())]
         devices = tuple(tasks)
         tasks += [*forever, *once]
         try:
@@ -248,6 +327,29 @@ class _Agent:
             raise
         finally:
             await control.close()
+
+    def _verbs(
+        self,
+        driver: Driver,
+        admission: Admission,
+        executors: Executors,
+        streams: Streams,
+        watch: Watch,
+    ) -> dict[str, Verb]:
+        identity = driver.node.identity
+        requests = itertools.count(1)
+        reads = Reads(driver, streams, identity)
+        logs = Logs(driver, streams, identity, reads, executors)
+        people = People(driver, admission, requests.__next__)
+        pool_id = admission.pool.pool_id
+        jobs = Verbs(driver, admission.signer, reads, logs, requests.__next__, pool_id)
+        stop = self._on_stop_verb
+        pool_verbs = PoolVerbs(
+            driver, admission, people, reads, stop, watch.refused,
+            lambda: [*watch.warnings(), *self._twins.warnings],
+        )  # fmt: skip
+        invitations = InvitationVerbs(driver, admission.invites, requests.__next__).by_name()
+        return {**pool_verbs.by_name(), **people.by_name(), **invitations, **jobs.by_name()}
 
     async def _until_stopped(self, driver: Driver, forever: list[asyncio.Task[Any]]) -> None:
         stop = asyncio.create_task(self._stop_asked.wait())
@@ -262,7 +364,21 @@ class _Agent:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_WAIT_S):
                 await driver.stopped.wait()
+        if self._forget:
+            await self._depart(driver)
         self._say("stopped")
+
+    async def _depart(self, driver: Driver) -> None:
+        """Tell the others that this PC has left for good, as far as anybody is there to hear it."""
+        own = driver.node.trust.credential(driver.node.identity.node_id)
+        if own is None:
+            return
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        driver.answers[DEPARTURE] = future
+        driver.feed(ClaimMade(Departure(own.generation), now_unix_ms(), DEPARTURE))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_WAIT_S):
+                await future
 
     def _explanation(self, driver: Driver, forever: list[asyncio.Task[Any]]) -> AgentEnded:
         """A core broke an invariant, or a device failed for good: say why, then end."""
@@ -272,6 +388,8 @@ class _Agent:
         for task in forever:
             if task.done() and not task.cancelled():
                 error = error or task.exception()
+        if isinstance(error, Expelled):
+            return AgentEnded(error.message, error.hint, error.exit_code)
         self._log.error("agent_failed", exc_info=error)
         return AgentEnded(
             f"the agent ends, because one of its invariants broke: {error!r}",
@@ -293,28 +411,24 @@ class _Agent:
                 return
             await driver.wait_change(DRAIN_POLL_MS)
 
-    async def _tell_ready(self, driver: Driver, pool: Pool) -> None:
+    async def _begin_work(self, driver: Driver, pool: Pool, executors: Executors) -> None:
+        with contextlib.suppress(TimeoutError):  # it is tried again and again later
+            async with asyncio.timeout(OPEN_WAIT_S):
+                await executors.open()
+        driver.feed(HardwareMeasured(executors.facts()))
+        listing = asyncio.create_task(executors.list_all())
+        try:
+            await self._tell_ready(driver, pool, executors)
+            await listing
+        finally:
+            listing.cancel()
+
+    async def _tell_ready(self, driver: Driver, pool: Pool, executors: Executors) -> None:
         while driver.node.election.reign() is None:
             await driver.wait_change(1_000)
-        alive = [
-            member
-            for member in driver.node.gossip.members()
-            if member.record.state is MemberState.ALIVE
-        ]
-        own = driver.node.identity
-        facts = next(m.facts for m in alive if m.record.node_id == own.node_id)
         self._on_ready()
-        self._say(f"ready: {own.name} is in pool {pool.name!r} with {len(alive)} PC(s)")
-        if facts.works:
-            capacity = facts.capacity
-            self._say(
-                f"shares {capacity.cpus_milli / 1_000:g} cpus and "
-                f"{capacity.memory_bytes / 2**30:.1f} GiB by {' and '.join(facts.executors)}"
-            )
-        else:
-            self._say(f"takes no work: {facts.idle_reason}")
-        for accelerator in facts.accelerators:
-            self._say(f"GPU: {accelerator} (shown, not yet shared)")
+        for words in ready_words(driver, pool, executors):
+            self._say(words)
 
     async def _watch_addresses(self, driver: Driver, transport: Transport) -> None:
         known = transport.own_address()
@@ -325,7 +439,8 @@ class _Agent:
                 known = now
                 self._log.info("address_changed", address=str(now))
                 driver.feed(AddressChanged(now))
-            self._book.set_contacts(await resolve_contacts(self._options))
+            door = () if self._door_address is None else (self._door_address,)
+            self._book.set_contacts((*await resolve_contacts(self._options), *door))
 
     # --- what comes in ---------------------------------------------------------------------------
 
@@ -334,15 +449,16 @@ class _Agent:
             self._driver.feed(event)
 
     def _on_packet(self, packet: bytes, source: Address) -> None:
-        opened = self._network.open(packet)
-        if opened is None:
-            return
-        self._heard.set()
-        if self._driver is not None:
+        if self._driver is None:
+            return  # not in a pool yet: nothing can be opened
+        opened = self._network.open(packet, source)
+        if opened is not None:
             self._driver.receive(opened.sender, opened.boot_epoch, opened.body, source)
 
+    def _hear(self, packet: bytes, source: Address) -> None:
+        self._hear_beacon(packet, source)
+
     def _on_frame(self, sender: NodeId, boot_epoch: int, body: bytes, host: str) -> None:
-        self._heard.set()
         if self._driver is not None:
             self._driver.receive_frame(sender, boot_epoch, body, host)
 
@@ -367,40 +483,7 @@ class _Agent:
         self._stop_asked.set()
 
 
-def _join(identity: Identity, address: Address) -> Join:
-    record = MemberRecord(
-        identity.node_id, identity.name, address, identity.boot_epoch, 0, MemberState.ALIVE
-    )
-    return Join(record, FactsRecord(identity.node_id, identity.boot_epoch, Facts()))
-
-
-def _next_boot_epoch(kept: bytes) -> int:
-    """Above the last start's, and above those of a data folder that was moved away.
-
-    Peers take nothing from an older boot, so counting from one again would lock this PC out.
-    """
-    return max(int.from_bytes(kept, "big") + 1, now_unix_ms() // 1_000)
-
-
-def _records(rows: dict[str, bytes]) -> tuple[Record, ...]:
-    """What the cores kept. A row that cannot be read is damage, and never silently left out."""
-    records = []
-    for key, value in sorted(rows.items()):
-        if key.startswith(AGENT_ROWS):
-            continue
-        record = codec.decode_record(value)
-        if isinstance(record, Rejected):
-            raise StoreError(
-                f"a row of the store cannot be read ({key}: {record.reason})",
-                "it was written by a newer Rain, or the file is damaged: upgrade, or move it away",
-            )
-        records.append(record)
-    return tuple(records)
-
-
-def forget(data_dir: Path) -> None:
-    """`rain leave`: the pool's key and everything kept for it go; this PC's own key stays."""
-    keys.forget_pool(data_dir)
-    for name in (STORE_FILE, f"{STORE_FILE}-wal", f"{STORE_FILE}-shm"):
-        (data_dir / name).unlink(missing_ok=True)
-    shutil.rmtree(data_dir / "exec", ignore_errors=True)
+def _on_key_missing(driver: Driver, beacons: Beacons) -> None:
+    """The pool speaks under a key that this node has not got: where is somebody to ask?"""
+    beacons.seek_own_pool()
+    driver.feed(KeyMissing())

@@ -2,26 +2,35 @@
 
 While nobody coordinates, a question waits up to READ_WAIT_MS; after that this node's own copy
 answers, which may be a moment old.
+
+Whoever asks over the network must be in the pool. A member sees all jobs; a worker's PC sees those
+of its own person, and is told so in words where it asks for another one.
 """
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from rain.agent.clock import now_ms
 from rain.agent.control import Json, VerbError, encoded
 from rain.agent.driver import Driver
 from rain.mesh.streams import CallError, Streams
-from rain.model import Identity, JobId, NodeId
+from rain.model import Identity, JobId, NodeId, Role
 from rain.sched import views
+from rain.sched.people import may_read_log
 from rain.sched.states import TaskState
 from rain.sched.table import Table
+from rain.trust.credential import Credential
 
 READ_WAIT_MS = 10_000
 READ_TRY_MS = 1_500
 READ_PAUSE_MS = 200
 VIEW_VERB = "view"
+LAST = "last"
+"""Instead of an id: the newest job."""
+WORKER_REFUSAL = "that job is another person's: a worker's PC shows those of its own person"
+WORKER_HINT = "look at it on a member's PC, or list what there is for this one: rain jobs -a"
 VIEW_TASKS_INLINE_MAX = 1_000
 """Tasks told in one go, some 15 ms; then whatever else waits has its turn."""
 
@@ -45,6 +54,8 @@ class Reads:
     async def job(self, words: str, tasks: bool) -> Json:
         """One job by id, unique prefix, or `last`. Raises VerbError when there is none."""
         answer = await self._ask({"what": "job", "id": words, "tasks": tasks})
+        if "refused" in answer:
+            raise VerbError("failed", str(answer["refused"]), WORKER_HINT, 1)
         if "error" in answer:
             raise _not_found(words, answer["error"])
         return dict(answer["job"])
@@ -82,11 +93,14 @@ class Reads:
 
     async def _serve(self, sender: NodeId, args: bytes) -> AsyncIterator[bytes]:
         question = json.loads(args)
+        asker = self._driver.node.trust.credential(sender)
+        if asker is None:
+            raise CallError("only who is in the pool may look at its jobs")
         reign = self._driver.node.election.reign()
         mine = reign is not None and reign.node_id == self._identity.node_id
         answer: Json = {"ask_again": True}
         if mine and not self._is_taking_over():
-            answer = await self._answer(question)
+            answer = await self._answer(question, asker)
         whole = (await encoded(answer)).encode()
         for start in range(0, max(1, len(whole)), 64 * 1024):
             yield whole[start : start + 64 * 1024]
@@ -94,26 +108,31 @@ class Reads:
     def _is_taking_over(self) -> bool:
         return self._driver.node.sched.is_taking_inventory()
 
-    async def _answer(self, question: Json) -> Json:
+    async def _answer(self, question: Json, asker: Credential | None = None) -> Json:
+        """To that node; None: to the person on this one."""
         sched = self._driver.node.sched
         names = self.names()
         if question.get("what") == "jobs":
-            return {"jobs": await self._job_list(bool(question.get("all")))}
+            return {"jobs": await self._job_list(bool(question.get("all")), asker)}
         words = str(question.get("id", ""))
-        found = self._find(words)
+        found = self._find(words, asker)
         if isinstance(found, list):
-            return {"error": found}
+            # An id that names another person's job is not unknown: it is not for this asker.
+            is_another = not found and words != LAST and self._find(words) != []
+            return {"refused": WORKER_REFUSAL} if is_another else {"error": found}
         job = views.job_view(sched.table, found, names, sched.unsettled())
         if question.get("tasks"):
             job["task_list"] = await self._task_list(found, int(job["tasks_total"]))
         if not is_over(job):
             job["waiting_for"] = sched.why(found)
+            job["refusals"] = views.refusals(sched.table, found, names)
         return {"job": job}
 
-    async def _job_list(self, include_over: bool) -> list[Json]:
+    async def _job_list(self, include_over: bool, asker: Credential | None) -> list[Json]:
         """In slices as well: a pool that is in use for a year knows tens of thousands of jobs."""
         sched, names = self._driver.node.sched, self.names()
-        listed = views.jobs_listed(sched.table, sched.unsettled(), include_over)
+        every = views.jobs_listed(sched.table, sched.unsettled(), include_over)
+        listed = self._shown(every, asker)
         told: list[Json] = []
         for first in range(0, len(listed), VIEW_JOBS_INLINE_MAX):
             if first:
@@ -139,11 +158,20 @@ class Reads:
             for member in self._driver.node.gossip.members()
         }
 
-    def _find(self, words: str) -> JobId | list[str]:
+    def _shown(self, ids: Sequence[JobId], asker: Credential | None) -> Sequence[JobId]:
+        """Those that the asker may see, by the same rule as what their tasks print."""
+        if asker is None or asker.role >= Role.MEMBER:
+            return ids
+        table = self._driver.node.sched.table
+        return [
+            job_id for job_id in ids if may_read_log(asker.role, asker.person, table.job(job_id))
+        ]
+
+    def _find(self, words: str, asker: Credential | None = None) -> JobId | list[str]:
         """The job meant, or the ids that it might be (none: unknown)."""
         table = self._driver.node.sched.table
-        ids = table.jobs()
-        if words == "last":
+        ids = self._shown(table.jobs(), asker)
+        if words == LAST:
             newest = max(ids, key=lambda one: (_created(table, one), one), default=None)
             return newest if newest is not None else []
         matches = [one for one in ids if one.startswith(words)] if words else []

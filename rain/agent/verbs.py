@@ -1,4 +1,4 @@
-"""What each verb of the control socket does. Shapes and exit codes: docs/interface.md."""
+"""The verbs of the control socket about jobs. Shapes and exit codes: docs/interface.md."""
 
 import asyncio
 import os
@@ -13,38 +13,19 @@ from rain.agent.control import End, Item, Json, Verb, VerbError
 from rain.agent.driver import Driver
 from rain.agent.logs import Logs
 from rain.agent.reads import Reads, is_over
+from rain.agent.rights import members_pc, persons_pc
+from rain.claims import Signer
 from rain.effects import Answer, Proposed
-from rain.mesh.token import Pool, encode_token
-from rain.model import Facts, Identity, Job, JobId, JobSpec, MemberState, NodeId, Resources
-from rain.sched.identity import job_id_of
+from rain.gossip.member import Member
+from rain.model import Facts, Job, JobId, JobSpec, MemberState, Role
+from rain.sched.identity import signed_job
+from rain.sched.people import not_theirs
 from rain.sched.placement import can_ever_be_placed, why_never
-from rain.sched.table import Table
-from rain.version import VERSION
 
 ANSWER_WAIT_MS = 12_000
 """A little longer than the node itself tries to place a proposal through a failover."""
 WAIT_POLL_MS = 200
 JOBS_PER_COMMAND_MAX = 1_000
-
-
-class NotYet:
-    """What a newcomer answers while it waits to be let in: exit 4, but for going away."""
-
-    def __init__(self, pool: Pool, stop: Callable[[bool, int], None]) -> None:
-        self._pool = pool
-        self._stop = stop
-
-    def by_name(self) -> dict[str, Verb]:
-        return {"down": self.down, "leave": self.down}
-
-    async def refuse(self, args: Json) -> AsyncIterator[Item | End]:
-        message = f"this PC is not in pool {self._pool.name!r} yet: nobody of it has answered"
-        raise VerbError("not_in_pool", message, "look at what `rain up` says", 4)
-        yield End({})  # a generator by its shape
-
-    async def down(self, args: Json) -> AsyncIterator[Item | End]:
-        self._stop(False, 0)
-        yield End({})
 
 
 class Verbs:
@@ -53,131 +34,66 @@ class Verbs:
     def __init__(
         self,
         driver: Driver,
-        identity: Identity,
-        pool: Pool,
+        signer: Signer,
         reads: Reads,
         logs: Logs,
-        stop: Callable[[bool, int], None],
+        next_request: Callable[[], int],
+        pool_id: bytes,
     ) -> None:
         self._driver = driver
-        self._identity = identity
-        self._pool = pool
+        self._identity = driver.node.identity
+        self._signer = signer
+        self._pool_id = pool_id
         self._reads = reads
         self._logs = logs
-        self._stop = stop
-        self._requests = 0
+        self._next_request = next_request
 
     def by_name(self) -> dict[str, Verb]:
         return {
-            "status": self.status,
-            "nodes": self.nodes,
             "submit": self.submit,
             "jobs": self.jobs,
             "job": self.job,
             "logs": self.logs,
             "wait": self.wait,
             "cancel": self.cancel,
-            "invite": self.invite,
-            "down": self.down,
-            "leave": self.leave,
         }
-
-    # --- the pool --------------------------------------------------------------------------------
-
-    async def status(self, args: Json) -> AsyncIterator[Item | End]:
-        node = self._driver.node
-        members = node.gossip.members()
-        own = next(m for m in members if m.record.node_id == self._identity.node_id)
-        reign = node.election.reign()
-        names = self._reads.names()
-        counts = {state.name.lower(): 0 for state in MemberState}
-        for member in members:
-            counts[member.record.state.name.lower()] += 1
-        coordinator = epoch = None
-        if reign is not None:
-            coordinator = {"id": reign.node_id, "name": names.get(reign.node_id, reign.node_id)}
-            epoch = {"number": reign.number, "node_id": reign.node_id}
-        yield End(
-            {
-                "node": {
-                    "id": self._identity.node_id,
-                    "name": self._identity.name,
-                    "state": own.record.state.name.lower(),
-                    "address": str(own.record.address),
-                },
-                "pool": {"id": self._pool.pool_id.hex(), "name": self._pool.name},
-                "coordinator": coordinator,
-                "epoch": epoch,
-                "members": counts,
-                "version": VERSION,
-                "takes_work": own.facts.works,
-                "idle_reason": own.facts.idle_reason,
-                "disk": self._driver.disk_reason,
-                "braked": node.election.is_braked(),
-            }
-        )
-
-    async def nodes(self, args: Json) -> AsyncIterator[Item | End]:
-        node = self._driver.node
-        reign = node.election.reign()
-        rows = []
-        for member in node.gossip.members():
-            record, facts = member.record, member.facts
-            placed = _placed_on(node.sched.table, record.node_id)
-            rows.append(
-                {
-                    "id": record.node_id,
-                    "name": record.name,
-                    "address": str(record.address),
-                    "state": record.state.name.lower(),
-                    "is_coordinator": reign is not None and reign.node_id == record.node_id,
-                    "capacity": _amounts(facts.capacity, list(facts.accelerators)),
-                    "free": _amounts(facts.capacity.minus(placed), []),
-                    "labels": {"platform": facts.platform} if facts.platform else {},
-                    "paused": False,
-                    "version": facts.software,
-                    "takes_work": facts.works,
-                    "idle_reason": facts.idle_reason,
-                    "executors": list(facts.executors),
-                }
-            )
-        yield End({"nodes": rows})
-
-    async def invite(self, args: Json) -> AsyncIterator[Item | End]:
-        yield End({"token": encode_token(self._pool), "pool": self._pool.name})
-
-    async def down(self, args: Json) -> AsyncIterator[Item | End]:
-        self._stop(False, int(args.get("drain_ms") or 0))
-        yield End({})
-
-    async def leave(self, args: Json) -> AsyncIterator[Item | End]:
-        self._stop(True, 0)
-        yield End({})
 
     # --- jobs ------------------------------------------------------------------------------------
 
     async def submit(self, args: Json) -> AsyncIterator[Item | End]:
+        self._refuse_worker("submit")
         spec = _spec(args.get("spec"))
         self._refuse_the_impossible(spec)
-        created_unix_ms, nonce = now_unix_ms(), os.urandom(16)
-        name, node_id = self._identity.name, self._identity.node_id
-        job_id = job_id_of(spec, name, node_id, created_unix_ms, nonce)
-        job = Job(job_id, spec, name, node_id, created_unix_ms, nonce)
+        own = self._driver.node.trust.credential(self._identity.node_id)
+        job = signed_job(
+            spec,
+            self._identity.name,
+            now_unix_ms(),
+            os.urandom(16),
+            own.person if own is not None else "",
+            self._signer.public_key,
+            self._signer.sign,
+            self._pool_id,
+        )
         try:
             answer = await self._propose(jobs=(job,))
         except VerbError as error:
+            if self._driver.node.sched.table.job(job.job_id) is None:
+                raise
             # It may still be kept: whoever sends it again must know that there are two.
             raise VerbError(
-                error.code, f"job {job_id}: {error}", error.hint, error.exit_code
+                error.code, f"job {job.job_id}: {error}", error.hint, error.exit_code
             ) from None
-        nodes = self._alive_facts()
-        end = {"job_id": job_id, "copies": answer.copies, "members": len(nodes)}
-        yield End({**end, "waits_for": _waits_for(spec, nodes)})
+        end = {"job_id": job.job_id, "copies": answer.copies, "members": self._keepers()}
+        yield End({**end, "waits_for": _waits_for(spec, self._alive_facts())})
 
     async def cancel(self, args: Json) -> AsyncIterator[Item | End]:
+        self._refuse_worker("cancel")
         ids = []
         for words in _words(args):
-            ids.append(str((await self._reads.job(words, tasks=False))["id"]))
+            job = await self._reads.job(words, tasks=False)
+            self._refuse_cancel(JobId(str(job["id"])))
+            ids.append(str(job["id"]))
         await self._propose(cancels=tuple(ids))
         yield End({"cancelled": ids})
 
@@ -204,6 +120,9 @@ class Verbs:
         yield End({"exit_code": next((code for code in codes if code), 0), "jobs": jobs})
 
     async def logs(self, args: Json) -> AsyncIterator[Item | End]:
+        if self._driver.node.trust.role(self._identity.node_id) is Role.WORKER:
+            message = "this PC lends work but reads no logs: its role is worker"
+            raise VerbError("failed", message, "type it on a PC of a member or an admin", 1)
         job = await self._reads.job(str(args.get("id", "")), tasks=False)
         task = args.get("task")
         position = None
@@ -213,12 +132,27 @@ class Verbs:
             yield Item(piece)
         yield End({})
 
+    # --- rights: told here in full, judged again by the node and by every table ------------------
+
+    def _refuse_worker(self, verb: str) -> None:
+        trust = self._driver.node.trust
+        if trust.role(self._identity.node_id) is Role.WORKER:
+            message = f"this PC may lend work but not {verb}: its role is worker"
+            raise VerbError("failed", message, members_pc(trust), 1)
+
+    def _refuse_cancel(self, job_id: JobId) -> None:
+        """A job that is not known here yet is left to the coordinator."""
+        trust, job = self._driver.node.trust, self._driver.node.sched.table.job(job_id)
+        own = trust.credential(self._identity.node_id)
+        if job is None or own is None or own.role is Role.ADMIN or own.person == job.person:
+            return
+        raise VerbError("failed", not_theirs(job), persons_pc(trust, job.person), 1)
+
     # --- parts -----------------------------------------------------------------------------------
 
     async def _propose(self, jobs: tuple[Job, ...] = (), cancels: tuple[str, ...] = ()) -> Answer:
         self._refuse_without_disk()
-        self._requests += 1
-        request = self._requests
+        request = self._next_request()
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._driver.answers[request] = future
         self._driver.feed(Proposed(request, jobs, cancels, now_unix_ms()))
@@ -241,12 +175,20 @@ class Verbs:
             hint = "free some space on this PC's disk, then try again"
             raise VerbError("failed", f"the disk here keeps nothing: {reason}", hint, 1)
 
-    def _alive_facts(self) -> list[tuple[str, Facts]]:
+    def _alive(self) -> list[Member]:
         return [
-            (member.record.name, member.facts)
+            member
             for member in self._driver.node.gossip.members()
             if member.record.state in (MemberState.ALIVE, MemberState.SUSPECT)
         ]
+
+    def _alive_facts(self) -> list[tuple[str, Facts]]:
+        return [(member.record.name, member.facts) for member in self._alive()]
+
+    def _keepers(self) -> int:
+        """Nodes that keep copies: workers do not."""
+        roles = [self._driver.node.trust.role(each.record.node_id) for each in self._alive()]
+        return sum(role is not None and role >= Role.MEMBER for role in roles)
 
     def _refuse_the_impossible(self, spec: JobSpec) -> None:
         """Exit code 6 for what no PC of the pool could ever run."""
@@ -278,26 +220,12 @@ class Verbs:
         raise VerbError("not_found", f"job {job_id} has no task {index}", hint, 5)
 
 
-def _amounts(amount: Resources, gpus: list[str]) -> Json:
-    return {"cpus": amount.cpus_milli / 1_000, "memory_bytes": amount.memory_bytes, "gpus": gpus}
-
-
 def _waits_for(spec: JobSpec, nodes: list[tuple[str, Facts]]) -> str:
     """What somebody has to switch on before this job can start; empty: nothing."""
     if any(facts.works and spec.executor in facts.executors for _, facts in nodes):
         return ""
     reasons = sorted({facts.idle_reason for _, facts in nodes if facts.idle_reason})
     return f"no PC runs {spec.executor} tasks now" + (f" ({'; '.join(reasons)})" if reasons else "")
-
-
-def _placed_on(table: Table, node_id: NodeId) -> Resources:
-    """What the cells place on a node, by this node's copy of the table."""
-    total = Resources()
-    for attempt_id in table.attempts_on(node_id):
-        job = table.job(attempt_id.job_id)
-        if job is not None:
-            total = total.plus(job.spec.need)
-    return total
 
 
 def _words(args: Json) -> list[str]:
@@ -326,9 +254,8 @@ def _spec(wish: Any) -> JobSpec:
             [named.get(name, values[position]) for position, name in enumerate(order)], JobSpec
         )
     except (msgspec.ValidationError, TypeError, ValueError) as error:
-        raise VerbError(
-            "usage", f"the job does not fit: {error}", "rain submit --help", 2
-        ) from None
+        message = f"the job does not fit: {_named(str(error), order)}"
+        raise VerbError("usage", message, "rain submit --help", 2) from None
     try:
         msgspec.msgpack.encode(spec)
     except UnicodeEncodeError:
@@ -337,3 +264,10 @@ def _spec(wish: Any) -> JobSpec:
     if not spec.command and spec.executor == "process":
         raise VerbError("usage", "the job has no command", "put it after --", 2)
     return spec
+
+
+def _named(complaint: str, names: list[str]) -> str:
+    """With the field's name in the place of `$[7][0]`."""
+    what, _, where = complaint.partition(" - at `$[")
+    place = where.partition("]")[0]
+    return f"{names[int(place)]}: {what}" if place.isdecimal() else what

@@ -19,7 +19,7 @@ from rain.cli.verbs import Verbs
 def rain(context: click.Context) -> int:
     """Rain: ordinary PCs on a network, one compute pool.
 
-    The first PC founds a pool with `rain up --new`; `rain invite --token` there lets others in.
+    The first PC founds a pool with `rain up`; `rain invite` there shows a code for the next PC.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

@@ -125,7 +125,7 @@ class _Stage:
             ]  # fmt: skip
             if node is first:
                 node.start([*arguments, "--new", f"--pool={self.pool}"], "")
-                token = node.client.call("invite")["token"]
+                token = next(node.client.stream("invite", token=True))["token"]
                 self._pool_id = node.client.call("status")["pool"]["id"]
             else:
                 contact = f"--contact=127.0.0.1:{first.port}"

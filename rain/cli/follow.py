@@ -5,7 +5,7 @@ import codecs
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 
 from rain.cli import render
@@ -16,9 +16,12 @@ FAILURES_SHOWN_MAX = 20
 FAILURES_PAUSE_S = 2.0
 """Looking for failed tasks asks for all of them, so not more often than this."""
 PLAIN_PROGRESS_S = 5.0
+"""Where progress cannot overwrite itself it says a line no more often than this."""
 OUTPUT_WAIT_S = 30.0
 """For the last output of an array that has ended."""
-"""Where progress cannot overwrite itself it says a line no more often than this."""
+REFUSALS_PAUSE_S = 2.0
+"""Between two looks at who has refused a job that somebody waits for."""
+REFUSALS_SHOWN_MAX = 20
 
 
 class Printer:
@@ -89,6 +92,34 @@ def _write(fd: int, content: bytes) -> None:
     stream.buffer.flush()
 
 
+class Refusals:
+    """While the block runs: says once why a PC does not take the job, or no longer for that."""
+
+    def __init__(self, client: Client, job_id: str, say: Callable[[str], None] = note) -> None:
+        self._client = client
+        self._job_id = job_id
+        self._say = say
+        self._told: dict[tuple[str, str], None] = {}
+        self._over = threading.Event()
+
+    def __enter__(self) -> None:
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+
+    def _look(self) -> None:
+        while not self._over.wait(REFUSALS_PAUSE_S) and len(self._told) < REFUSALS_SHOWN_MAX:
+            try:
+                job = self._client.call("job", id=self._job_id, tasks=False)
+            except ControlError:
+                continue  # a failover, or the agent is gone: who waits for the end tells of it
+            for told in job.get("refusals", {}).items():
+                if told not in self._told and not self._over.is_set():
+                    self._told[told] = None
+                    self._say(f"rain: refused by {told[0]}: {told[1]}")
+
+
 class Progress:
     """`rain: 24 tasks: 12 SUCCEEDED, 6 RUNNING` on stderr, overwriting itself on a terminal."""
 
@@ -132,9 +163,10 @@ def follow(client: Client, job_id: str, tasks_total: int, printer: Printer) -> i
     """Follow the job to its end; the job's own exit code, or 125 when the agent is lost."""
     try:
         if tasks_total == 1:
-            for item in client.stream("logs", id=job_id, task=None, follow=True):
-                printer.show(item)
-            end = client.call("wait", timeout_s=None, ids=[job_id])
+            with Refusals(client, job_id):
+                for item in client.stream("logs", id=job_id, task=None, follow=True):
+                    printer.show(item)
+                end = client.call("wait", timeout_s=None, ids=[job_id])
         else:
             end = _follow_array(client, job_id, tasks_total, printer)
     except (NoAgent, Failed) as error:
@@ -168,17 +200,25 @@ def _follow_array(client: Client, job_id: str, tasks_total: int, printer: Printe
     progress, failures = Progress(tasks_total), _Failures(client, job_id)
     reading = threading.Thread(target=_print_logs, args=(client, job_id, printer), daemon=True)
     reading.start()
-    stream = client.stream("wait", ids=[job_id])
+    with Refusals(client, job_id, progress.say):
+        end = _show_progress(client.stream("wait", ids=[job_id]), failures, progress)
+    reading.join(OUTPUT_WAIT_S)
+    printer.finish()
+    counts = end["jobs"][0]["tasks"]
+    failures.look(counts, progress, is_last=True)
+    progress.show(counts, is_last=True)
+    return end
+
+
+def _show_progress(
+    stream: Generator[Json, None, Json], failures: "_Failures", progress: Progress
+) -> Json:
+    """Until the jobs are over; what `wait` ended with."""
     while True:
         try:
             item = next(stream)
         except StopIteration as stop:
             end: Json = stop.value
-            reading.join(OUTPUT_WAIT_S)
-            printer.finish()
-            counts = end["jobs"][0]["tasks"]
-            failures.look(counts, progress, is_last=True)
-            progress.show(counts, is_last=True)
             return end
         for job in item.get("jobs", ()):
             failures.look(job["tasks"], progress)

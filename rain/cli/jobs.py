@@ -28,7 +28,7 @@ def jobs(session: Session, include_over: bool) -> int:
                 job["state"],
                 render.counts(job["tasks"]),
                 job["exit_code"],
-                job["submitted_by"],
+                _submitted_by(job),
                 render.when(job["created_at"]),
             )
             for job in answer["jobs"]
@@ -55,7 +55,7 @@ def job(session: Session, job_id: str, with_tasks: bool) -> int:
         ("state", answer["state"]),
         ("exit code", answer["exit_code"]),
         ("tasks", f"{answer['tasks_total']}: {render.counts(answer['tasks'])}"),
-        ("submitted by", answer["submitted_by"]),
+        ("submitted by", _submitted_by(answer)),
         ("created", render.when(answer["created_at"])),
         ("finished", render.when(answer["finished_at"])),
         ("waiting for", _words(answer.get("waiting_for"))),
@@ -63,6 +63,8 @@ def job(session: Session, job_id: str, with_tasks: bool) -> int:
     for word, text in lines:
         if text is not None and text != "":
             click.echo(f"{word + ':':<15}{text}")
+    for name, reason in answer.get("refusals", {}).items():
+        click.echo(f"refused by {name}: {reason}")
     if with_tasks:
         click.echo()
         render.table(
@@ -71,6 +73,12 @@ def job(session: Session, job_id: str, with_tasks: bool) -> int:
             session.color,
         )
     return 0
+
+
+def _submitted_by(job: Json) -> str:
+    """Whose it is (they may cancel it), and where it was typed."""
+    person = job.get("person")
+    return f"{person}@{job['submitted_by']}" if person else str(job["submitted_by"])
 
 
 def _words(waiting_for: dict[str, int] | None) -> str:

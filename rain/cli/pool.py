@@ -1,4 +1,4 @@
-"""Verbs about the pool and this installation: status, nodes, invite, version, completion."""
+"""Verbs about the pool and this installation: status, nodes, version, completion."""
 
 import platform
 from typing import Any
@@ -39,10 +39,17 @@ def status(session: Session) -> int:
         lines.append(("takes no work", answer["idle_reason"]))
     if answer.get("disk"):
         lines.append(("disk", answer["disk"]))
+    if answer.get("role"):
+        until = render.when(answer["certificate_until"])
+        lines.append(
+            ("role", f"{answer['role']}, for {answer['person']}, certificate until {until}")
+        )
     if answer.get("braked"):
         lines.append(("braked", "most of the pool is out of reach: nothing of it is run again yet"))
     for word, text in lines:
         click.echo(f"{word + ':':<15}{text}")
+    for warning in answer.get("warnings", []):
+        note(f"rain: {warning}")
     return 0
 
 
@@ -79,26 +86,6 @@ def _role(node: dict[str, Any]) -> str:
     if node.get("idle_reason"):
         words.append(f"no work: {node['idle_reason']}")
     return ", ".join(words)
-
-
-@click.command()
-@click.option("--token", is_flag=True, help="Print a token: whoever has it may join the pool.")
-@click.option("-q", "--quiet", is_flag=True, help="The token alone.")
-@common_options
-@pass_session
-def invite(session: Session, token: bool, quiet: bool) -> int:
-    """Let another PC in: prints a join token as the last line."""
-    if not token:
-        raise click.UsageError("say --token: the pool's join token is shown then")
-    answer = session.client.call("invite")
-    if session.as_json:
-        render.print_json(answer)
-        return 0
-    if not quiet:
-        click.echo("On the other PC type:  rain up --join-file -")
-        click.echo("and give it this token. Who has it may run containers here: keep it secret.")
-    click.echo(answer["token"])
-    return 0
 
 
 @click.command()

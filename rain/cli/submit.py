@@ -11,8 +11,9 @@ import click
 
 from rain.cli import render
 from rain.cli.errors import INTERRUPTED, RAINS_OWN_FAILURE, note
-from rain.cli.follow import follow, follow_rest, printer_of
+from rain.cli.follow import Refusals, follow, follow_rest, printer_of
 from rain.cli.jobs import cancel_jobs
+from rain.cli.private import masked, private_environment_of, secrets_of, volume_of
 from rain.cli.session import (
     TASK_WORDS,
     Session,
@@ -23,7 +24,6 @@ from rain.cli.session import (
 )
 from rain.client import Client, ControlError, Json
 from rain.config import (
-    ConfigError,
     parse_array,
     parse_duration,
     parse_size,
@@ -35,8 +35,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_CPUS_MILLI = 1_000
 DEFAULT_MEMORY_BYTES = 256 * 1024 * 1024
-ENV_FILE_BYTES_MAX = 1024 * 1024
 COPIES_WANTED = 3
+ENVIRONMENT_MAX = 1_024
+"""The same bound as rain.model.ENVIRONMENT_MAX, which is slow to import."""
 
 _OPTIONS = (
     click.option("--image", help="The container image to run in."),
@@ -54,7 +55,18 @@ _OPTIONS = (
         help="A task for each index, both ends included; %MAX: at most so many at once.",
     ),
     click.option("--env", multiple=True, metavar="K=V", help="Repeatable; K alone: as set here."),
-    click.option("--env-file", metavar="F", help="Lines of K=V; # starts a comment."),
+    click.option(
+        "--env-file", metavar="F",
+        help="Lines of K=V, or K alone: as set here; shown to nobody but the task.",
+    ),
+    click.option(
+        "--secret", "secrets", multiple=True, metavar="NAME=FILE",
+        help="The task alone reads it: /run/secrets/NAME, named by $NAME_FILE; repeatable.",
+    ),
+    click.option(
+        "--volume", "volumes", multiple=True, metavar="SRC:DST[:ro]",
+        help="A folder of the PC that runs the task, where its owner allows it; repeatable.",
+    ),
     click.option("--workdir", metavar="DIR", help="The folder to run in, inside the container."),
     click.option(
         "--timeout", callback=parsed(parse_duration), metavar="TIME",
@@ -103,7 +115,7 @@ def submit(
         raise click.UsageError("--detach returns at once, --wait does not: give one of them")
     spec = spec_of(given, context.meta[TASK_WORDS])
     if dry_run:
-        return _print_spec(spec, session.as_json)
+        return _print_spec(masked(spec), session.as_json)
     is_following = is_waiting or (sys.stdout.isatty() and not (quiet or detach or session.as_json))
     answer = _submit(session.client, spec)
     job_id = answer["job_id"]
@@ -136,7 +148,7 @@ def run(context: click.Context, session: Session, /, dry_run: bool, **given: Any
     """Run a job tied to this terminal: stdout is the task's alone, Ctrl-C cancels it."""
     spec = spec_of(given, context.meta[TASK_WORDS])
     if dry_run:
-        return _print_spec(spec, session.as_json)
+        return _print_spec(masked(spec), session.as_json)
     client = session.client
     job_id = _submit(client, spec)["job_id"]
     printer = printer_of(spec)
@@ -171,7 +183,8 @@ def _submit(client: Client, spec: Json) -> Json:
 
 def _wait(client: Client, job_id: str) -> int:
     try:
-        return int(client.call("wait", timeout_s=None, ids=[job_id])["exit_code"])
+        with Refusals(client, job_id):
+            return int(client.call("wait", timeout_s=None, ids=[job_id])["exit_code"])
     except ControlError as error:
         error.exit_code = RAINS_OWN_FAILURE
         raise
@@ -200,7 +213,7 @@ def spec_of(given: dict[str, Any], words: tuple[str, ...]) -> Json:
         "array_step": 1,
         "is_array": False,
         "running_max": 0,
-        "environment": [list(pair) for pair in environment_of(given["env"], given["env_file"])],
+        "environment": [list(pair) for pair in environment_of(given["env"])],
         "workdir": given["workdir"] or "",
         "user": given["user"] or "",
         "network": given["network"] or "none",
@@ -209,7 +222,12 @@ def spec_of(given: dict[str, Any], words: tuple[str, ...]) -> Json:
         "retries": given["retries"] or 0,
         "priority": given["priority"] or 0,
         "node_name": given["node"] or "",
+        "private_environment": [list(pair) for pair in private_environment_of(given["env_file"])],
+        "secrets": [list(pair) for pair in secrets_of(given["secrets"])],
+        "volumes": [volume_of(text) for text in given["volumes"]],
     }
+    if len(spec["environment"]) + len(spec["private_environment"]) > ENVIRONMENT_MAX:
+        raise click.UsageError(f"more than {ENVIRONMENT_MAX} variables: pass a file instead")
     if given["array"] is not None:
         array = parse_array(given["array"])
         spec.update(
@@ -226,6 +244,7 @@ def _refuse_unenforceable(given: dict[str, Any]) -> None:
     asked = [
         f"--{name}" for name in ("memory", "image", "user", "network") if given[name] is not None
     ]
+    asked += ["--volume"] if given["volumes"] else []
     if asked:
         raise click.UsageError(
             f"--executor process runs a plain process and cannot enforce {', '.join(asked)}: "
@@ -233,36 +252,17 @@ def _refuse_unenforceable(given: dict[str, Any]) -> None:
         )
 
 
-def environment_of(pairs: tuple[str, ...], file: str | None) -> list[tuple[str, str]]:
-    """The file's lines first, then the options over them; sorted by name."""
+def environment_of(pairs: tuple[str, ...]) -> list[tuple[str, str]]:
+    """What --env says, sorted by name."""
     chosen: dict[str, str] = {}
-    for line in _env_lines(file) if file is not None else ():
-        name, equals, value = line.partition("=")
-        chosen[_checked(name, line)] = value if equals else os.environ.get(name, "")
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals and name not in os.environ:
             raise click.UsageError(f"--env {pair}: not set here; write {pair}=VALUE")
-        chosen[_checked(name, pair)] = value if equals else os.environ[name]
+        if not re.fullmatch(r"[^\s=\0]+", name):
+            raise click.UsageError(f"{pair!r} is not K=V")
+        chosen[name] = value if equals else os.environ[name]
     return sorted(chosen.items())
-
-
-def _checked(name: str, text: str) -> str:
-    if not re.fullmatch(r"[^\s=\0]+", name):
-        raise click.UsageError(f"{text!r} is not K=V")
-    return name
-
-
-def _env_lines(file: str) -> list[str]:
-    try:
-        with open(file, encoding="utf-8") as opened:
-            text = opened.read(ENV_FILE_BYTES_MAX + 1)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"the file {file} cannot be read: {error}", "--env-file F") from error
-    if len(text) > ENV_FILE_BYTES_MAX:
-        raise ConfigError(f"the file {file} is longer than 1 MiB", "--env-file F")
-    lines = [line.strip() for line in text.splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]
 
 
 def _print_spec(spec: Json, as_json: bool) -> int:

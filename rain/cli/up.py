@@ -1,6 +1,7 @@
 """Verbs of this PC's own agent: up, down, leave."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -13,9 +14,17 @@ from typing import IO, Any
 import click
 
 from rain.cli import render
-from rain.cli.errors import VerbFailed
+from rain.cli.errors import VerbFailed, note
 from rain.cli.session import Session, common_options, parsed, pass_session
-from rain.config import EXECUTORS, ConfigError, open_data_dir, parse_duration, remember, up_options
+from rain.config import (
+    EXECUTORS,
+    NETWORKS,
+    ConfigError,
+    open_data_dir,
+    parse_duration,
+    remember,
+    up_options,
+)
 
 TOKEN_CHARS_MAX = 4_096
 READY_WAIT_S = 30.0
@@ -28,7 +37,8 @@ NOT_IN_POOL = 4
 @click.option("--name", help="This PC's name in the pool; else its host name.")
 @click.option("--new", is_flag=True, default=None, help="Found a pool now.")
 @click.option("--pool", metavar="NAME", help="With --new: its name; without: wait for that pool.")
-@click.option("--join-file", metavar="F", help="A file with a join token; - is stdin.")
+@click.option("--join", metavar="CODE", help="Join with this code, as `rain invite` shows it.")
+@click.option("--join-file", metavar="F", help="A file with a code or token; - is stdin.")
 @click.option(
     "--contact", "contacts", multiple=True, metavar="HOST[:PORT]",
     help="A PC to join through, where broadcast does not reach; repeatable.",
@@ -42,11 +52,44 @@ NOT_IN_POOL = 4
     "--executor", type=click.Choice(EXECUTORS),
     help="What runs tasks here; else docker. process: no isolation at all.",
 )  # fmt: skip
+@click.option(
+    "--allow-network",
+    "allow_networks",
+    multiple=True,
+    type=click.Choice(NETWORKS),
+    help="The most that tasks may reach from here; else bridge (the internet). host: everything "
+    "that this PC reaches.",
+)
+@click.option(
+    "--allow-user/--no-allow-user",
+    "allow_user",
+    default=None,
+    help="Let jobs choose who they run as in a container (--user), root too.",
+)
+@click.option(
+    "--allow-image",
+    "allow_images",
+    multiple=True,
+    metavar="PATTERN",
+    help="Only images like this, for example 'python:*'; repeatable; else all.",
+)
+@click.option(
+    "--allow-volume",
+    "allow_volumes",
+    multiple=True,
+    metavar="FOLDER",
+    help="A folder that jobs may ask for, and those below it; repeatable; else none.",
+)
+@click.option(
+    "--task-disk", metavar="SIZE", help="End a task that uses more disk than this; else 10g."
+)  # fmt: skip
 @click.option("--rank", type=int, help="Larger coordinates sooner; else 0.")
 @click.option("-d", "--detach", is_flag=True, help="Return when the node is ready.")
 @common_options
 @pass_session
-def up(session: Session, /, join_file: str | None, detach: bool, **given: Any) -> int:
+def up(
+    session: Session, /, join: str | None, join_file: str | None, detach: bool, **given: Any
+) -> int:
     """Start this PC's node, here in the foreground (Ctrl-C stops it).
 
     A later `rain up` needs no options: it resumes the pool and what this PC was told before. An
@@ -58,7 +101,16 @@ def up(session: Session, /, join_file: str | None, detach: bool, **given: Any) -
         raise VerbFailed(
             f"an agent already runs on {data_dir}", "see it: rain status; stop it: rain down"
         )
-    token = read_token(join_file) if join_file is not None else ""
+    if join is not None and join_file is not None:
+        raise click.UsageError("--join and --join-file are two ways to say one thing")
+    if join is not None and not join.strip():
+        raise click.UsageError("--join wants the code that `rain invite` shows")
+    if join is not None and not is_like_a_code(join):
+        # Every user of this PC can read the arguments of a command that runs.
+        raise click.UsageError("that is no code; a token is for a file or stdin: --join-file F")
+    token = join if join is not None else ""
+    if join_file is not None:
+        token = read_token(join_file)
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty() and not detach
     options = up_options(data_dir, explicit, token=token, is_terminal=is_terminal)
     if detach:
@@ -98,13 +150,18 @@ def read_token(join_file: str) -> str:
         text = click.prompt("Token (rain invite --token shows it)", hide_input=True, err=True)
     else:
         text = sys.stdin.read(TOKEN_CHARS_MAX)
-    words = text.split()
-    if not words:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
         raise ConfigError(
             "there is no token in it", "make one on a PC of the pool: rain invite --token -q"
         )
     # The output of `rain invite --token` may have been saved whole: its last line is the token.
-    return words[-1]
+    return lines[-1]
+
+
+def is_like_a_code(text: str) -> bool:
+    """Short, and first a digit: how sloppily it may be typed, rain/mesh/codes.py says."""
+    return re.fullmatch(r"\s*[0-9].{,63}", text) is not None
 
 
 def agent_command(data_dir: Path, arguments: Sequence[str]) -> list[str]:
@@ -125,10 +182,13 @@ def arguments_of(explicit: dict[str, Any]) -> list[str]:
                 words += ["--new"] if value else []
             case "no_work", _:
                 words.append("--no-work" if value else "--work")
-            case "contacts", _:
-                words += [f"--contact={contact}" for contact in value]
+            case "allow_user", _:
+                words.append("--allow-user" if value else "--no-allow-user")
+            case (("contacts" | "allow_networks" | "allow_images" | "allow_volumes"), _):
+                option = name.removesuffix("s").replace("_", "-")
+                words += [f"--{option}={one}" for one in value]
             case _:
-                words.append(f"--{name}={value}")
+                words.append(f"--{name.replace('_', '-')}={value}")
     return words
 
 
@@ -137,30 +197,68 @@ def _detach(session: Session, data_dir: Path, arguments: list[str], token: str) 
         arguments = [*arguments, "--join-file", "-"]
     # Files, not pipes: the agent may go on writing when nobody reads any more.
     with _fresh(data_dir / "agent.out") as output, _fresh(data_dir / "agent.err") as errors:
-        agent = start_agent(data_dir, ["--json", *arguments], token, output, errors)
-        ready = wait_ready(agent, output, READY_WAIT_S)
-        said, complained = _read(output).splitlines(), _read(errors).splitlines()
+        ready = ""
+        try:
+            agent = start_agent(data_dir, ["--json", *arguments], token, output, errors)
+            ready = wait_ready(agent, output, READY_WAIT_S)
+        finally:
+            # Whatever happened: a founder's recovery phrase is among what was said. Shown here it
+            # must not stay there. The agent writes on at the place that this moves it to.
+            said = _read(output).splitlines()
+            output.seek(0)
+            output.truncate()
+            if not ready:
+                _show_unready(said)
+        complained = _read(errors).splitlines()
     if ready:
-        ready = json.loads(ready)["say"]
+        before = [_said(line) for line in said[: said.index(ready)]]
         if session.as_json:
-            render.print_json({"ready": ready, "pid": agent.pid})
+            render.print_json({"ready": _said(ready), "pid": agent.pid, "said": before})
         else:
-            click.echo(ready)
+            for line in [*before, _said(ready)]:
+                click.echo(line)
         return 0
+    raise _failure(agent, said, complained, errors.name)
+
+
+def _show_unready(said: list[str]) -> None:
+    """What the agent said before it failed or was given up: nobody will see it again."""
+    for line in said:
+        if not _is_error(line):
+            note(_said(line))
+
+
+def _is_error(line: str) -> bool:
+    with suppress(ValueError, TypeError):
+        return "error" in json.loads(line)
+    return False
+
+
+def _failure(
+    agent: "subprocess.Popen[bytes]", said: list[str], complained: list[str], errors: str
+) -> VerbFailed:
+    """Why there is no agent that is ready, in the agent's own words where it has had any."""
     code = agent.poll()
     if code is None:
-        raise VerbFailed(
+        return VerbFailed(
             f"not ready after {READY_WAIT_S:.0f} s; it goes on trying (pid {agent.pid})",
-            f"how far it is: rain status; its words: {errors.name}; stop it: kill {agent.pid}",
+            f"how far it is: rain status; its words: {errors}; stop it: kill {agent.pid}",
         )
     try:
         told = json.loads(said[-1])
         error = told["error"]
-        reason = VerbFailed(error["message"], error["hint"], told["exit_code"], error["code"])
+        return VerbFailed(error["message"], error["hint"], told["exit_code"], error["code"])
     except (LookupError, ValueError, TypeError):
         last = complained[-1] if complained else f"the agent ended with {code} and no word"
-        reason = VerbFailed(last, exit_code=code if code > 0 else 1)
-    raise reason
+        return VerbFailed(last, exit_code=code if code > 0 else 1)
+
+
+def _said(line: str) -> str:
+    """What the agent said in a line of its JSON; the line itself where it is none."""
+    try:
+        return str(json.loads(line)["say"])
+    except (ValueError, LookupError, TypeError):
+        return line
 
 
 def start_agent(
@@ -193,8 +291,13 @@ def wait_ready(agent: "subprocess.Popen[bytes]", output: IO[str], wait_s: float)
 
 
 def _fresh(path: Path) -> IO[str]:
+    """A file that nobody else may read, whatever the umask."""
     path.unlink(missing_ok=True)
-    return open(path, "x+", encoding="utf-8", errors="replace")
+
+    def private(name: str, flags: int) -> int:
+        return os.open(name, flags, 0o600)
+
+    return open(path, "x+", encoding="utf-8", errors="replace", opener=private)
 
 
 def _read(output: IO[str]) -> str:
@@ -224,7 +327,7 @@ def down(session: Session, drain: int | None) -> int:
 def leave(session: Session) -> int:
     """Stop this PC's node and forget the pool: its containers and data here are removed."""
     if not session.client.is_agent_there() and (session.data_dir / "pool.json").exists():
-        from rain.agent.main import forget  # no agent runs: it is done here
+        from rain.agent.recollection import forget  # no agent runs: it is done here
 
         forget(session.data_dir)
         return _until_gone(session, "left", 0)

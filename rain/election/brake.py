@@ -30,14 +30,16 @@ class Brake:
         return self._until_ms is not None
 
     def feel(self, view: Sequence[NodeId], vanished: Sequence[NodeId], now_ms: int) -> list[Output]:
-        """Compare what vanished with the view; tell what changed."""
+        """Compare what vanished with the view; tell what changed. Workers that vanished weigh
+        nothing, and are told of as well: they may be on the other side and at work."""
         self._accepted = {node: None for node in self._accepted if node in vanished}
         if self._until_ms is not None and now_ms >= self._until_ms:
             self._accepted.update(dict.fromkeys(vanished))
         world = [node for node in view if node not in self._accepted]
-        gone = tuple(node for node in world if node in vanished)
-        if not is_world_lost(self._node_id, world, gone):
+        lost = tuple(node for node in world if node in vanished)
+        if not is_world_lost(self._node_id, world, lost):
             return self.release()
+        gone = tuple(node for node in vanished if node not in self._accepted)
         if self._until_ms is None:
             self._until_ms = now_ms + self._config.brake_ms
         elif gone == self._vanished:

@@ -66,6 +66,13 @@ class Campaign:
         if sender in self._voters and sender not in self.granted_ms:
             self.objections[sender] = self._challenged_ms - age_ms
 
+    def strike(self, node_id: NodeId) -> None:
+        """Its word counts no more, neither for nor against."""
+        self.electorate = tuple(node for node in self.electorate if node != node_id)
+        self._voters = tuple(node for node in self._voters if node != node_id)
+        self.granted_ms.pop(node_id, None)
+        self.objections.pop(node_id, None)
+
     def has_majority(self) -> bool:
         """More than half of those that count, this node included."""
         return 2 * (len(self.granted_ms) + 1) > len(self.electorate)

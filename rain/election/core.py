@@ -1,17 +1,20 @@
 """Who coordinates: a bully election with the flaws of the classic removed.
 
-Roles. A *follower* hears a reign or waits; a *candidate* has challenged everybody; a *coordinator*
-beats. A reign is named by its epoch (number, node id, random bits). Rank staggers who stands first
-and decides nothing else; a living coordinator is unseated by nobody who returns (sticky).
+Roles. *Electors* are members and admins, by their certificates; a worker hears, acknowledges and
+follows like all, and that is all. A *follower* hears a reign or waits; a *candidate* has challenged
+all electors; a *coordinator* beats. A reign is named by its epoch (number, node id, random bits).
+Rank staggers who stands first and decides nothing else; a living coordinator is unseated by nobody
+who returns (sticky).
 
-Messages. Heartbeat, every 100 ms, and HeartbeatAck carry life, strength and table digests.
+Messages. Heartbeat, every 100 ms, and HeartbeatAck carry life, strength and table digests. Its
+bits name who is heard, workers too, so that a worker that is not heard lets go as well (E2).
 AskHeard and Vouch: did a helper hear the coordinator itself? Challenge, Grant, Objection: one
 campaign. Stale: another reign exists, this strong. Resign: a planned handover.
 
 Rules.
  1. Silence is 500 ms without a heartbeat received oneself or vouched for by who did (E4), or 1 s of
     heartbeats that do not list this node (E2): silence.py.
- 2. A candidate challenges every member (E1), those beyond its view too. Grants from more than half
+ 2. A candidate challenges every elector (E1), those beyond its view too. Grants from more than half
     win at once, silence of all objectors wins at the deadline. Its deadline never moves; a
     heartbeat it accepts ends it. Who grants holds back, and grants nobody else meanwhile.
  3. An epoch above every one seen is on disk before it is announced. Slower than 300 ms: given up
@@ -19,19 +22,24 @@ Rules.
     candidate with nobody to unseat has all the patience. Who cannot write neither stands nor
     objects (E12), and as a coordinator hands over.
  4. A followed epoch is on disk before it is told, and the epochs that a node follows never fall,
-    across crashes either: it asks a reign below its floor to raise its number instead.
+    across crashes either: it asks a reign below its floor to raise its number instead. Nobody is
+    believed to be a million numbers ahead, so that no member can use them up (epochs.py).
  5. Two reigns that meet compare strength (strength.py). The weaker goes; the stronger lifts its
     number above both and goes on. Who hears a healthy coordinator refuses a weaker reign whatever
     its number, and tells both (E3). Hearsay unseats a coordinator only if it lasts 600 ms.
  6. No candidacy in the first second after a start or a gap in one's own clock; a coordinator after
     such a gap lays its reign down until somebody confirms it, or nobody denies it for 300 ms.
  7. The view is stable and persisted (view.py); who loses most of it is braked (brake.py).
+ 8. Only electors stand, are in the view, count in strengths, majorities and brakes, object, vouch,
+    tell of reigns, or succeed. Who ceases to be one, or is barred, is silent at once for those who
+    follow it, and hands over if it is made a worker. A worker that has followed a later reign
+    than it hears of acknowledges that one, and the coordinator lifts its number above it.
 
 Invariants, asserted by `check`: R1 what is followed or announced is durable, and was seen. R2 a
 coordinator's epoch is the highest it has followed or announced; higher ones that it has heard of
 are weaker or not yet met. R3 nobody is two of candidate, coordinator and resigning. R4 who cannot
-write is no candidate. C1 a candidate's deadline never moves. V1 the view is sorted and holds its
-owner. K1 a reign's epoch never falls.
+write is no candidate. R5 no worker stands or reigns. C1 a candidate's deadline never moves. V1 the
+stable membership is sorted and holds its owner. K1 a reign's epoch never falls.
 
 What it does not do: majorities are no condition here (policy `available`), so two sides of a
 partition have two reigns, and "at most one coordinator" is no invariant but what holds after the
@@ -41,6 +49,8 @@ heal. Safety is the worker's: it obeys only the reign it follows. Who is alive i
 from typing import ClassVar
 
 from rain.effects import (
+    Admitted,
+    Barred,
     CoordinatorHeard,
     DeadlinePassed,
     DiskFailed,
@@ -64,6 +74,7 @@ from rain.effects import (
 )
 from rain.election.campaign import Campaign
 from rain.election.config import ElectionConfig
+from rain.election.franchise import Franchise
 from rain.election.handover import higher_ranked
 from rain.election.messages import (
     AskHeard,
@@ -77,23 +88,24 @@ from rain.election.messages import (
     Vouch,
 )
 from rain.election.reign import Reign, ack_beats
-from rain.election.roles import Roles
 from rain.election.silence import Hearing
 from rain.election.strength import NO_STRENGTH, is_stronger
-from rain.model import MemberState, NodeId
+from rain.model import NodeId
 
 __all__ = ["Election", "ElectionConfig"]
 
 
-class Election(Roles):
+class Election(Franchise):
     """The entrance: every event and notice, and what it means in the present role."""
 
     NOTICES: ClassVar[frozenset[type[SiblingNotice]]] = frozenset(
-        {MemberUp, MemberDown, FactsChanged, TableChanged, EpochSeen}
+        {Admitted, Barred, MemberUp, MemberDown, FactsChanged, TableChanged, EpochSeen}
     )
 
     def handle(self, event: Event | Notice, now_ms: int) -> list[Output]:
         """The only way to change this core."""
+        if self._is_barred:
+            return []
         match event:
             case Received():
                 return self._on_received(event, now_ms)
@@ -103,6 +115,10 @@ class Election(Roles):
                 return self._on_persisted(event, now_ms)
             case MemberUp() | MemberDown() | FactsChanged():
                 return self._on_member(event, now_ms)
+            case Admitted(node_id=node_id, role=role):
+                return self._on_admitted(node_id, role, now_ms)
+            case Barred(node_id=node_id):
+                return self._on_barred(node_id, now_ms)
             case TableChanged(digest=digest):
                 self._digest = digest
                 return []
@@ -213,7 +229,7 @@ class Election(Roles):
         config = self._config
         if lag_ms > config.lag_gap_ms:
             self._quiet_until_ms = max(self._quiet_until_ms, now_ms + config.start_quiet_ms)
-            alone = not self._view.others(dead=False)
+            alone = not self._view.electors_among(self._view.others(dead=False))
             if self._reign is not None and self._reign.doubt_until_ms is None and not alone:
                 return self._doubt(self._reign, now_ms)
         elif lag_ms > config.lag_doubt_ms:
@@ -241,61 +257,17 @@ class Election(Roles):
         self._campaign = None
         if self._parting is not None:
             return []
-        reign = self._reign
-        if reign is None:
+        if self._reign is None:
             return [HandedOver()]
-        successors = reign.successors(self._view, self._digest, now_ms)
-        if not successors:
-            return [*self._step_down(reign, "stopping", now_ms), HandedOver()]
-        return self._resign(reign, successors[0], "stopping", now_ms)
-
-    # --- gossip ---
-
-    def _on_member(self, event: MemberUp | MemberDown | FactsChanged, now_ms: int) -> list[Output]:
-        node_id = event.node_id
-        if node_id == self._me:
-            return []
-        match event:
-            case MemberUp(facts=facts):
-                if not self._view.rise(node_id, facts.rank, now_ms):
-                    return self._drop("view_full")
-                if self._reign is not None:
-                    self._reign.expect(node_id, now_ms)
-            case FactsChanged(facts=facts):
-                self._view.set_rank(node_id, facts.rank)
-            case MemberDown(state=state):
-                left = state is MemberState.LEFT
-                self._view.fall(node_id, now_ms, left=left)
-                if left and self._reign is not None:
-                    self._reign.forget(node_id)
-                hearing = self._hearing
-                if left and hearing is not None and hearing.epoch.node_id == node_id:
-                    hearing.resign(now_ms)
-        return []
+        return self._hand_over(self._reign, "stopping", now_ms)
 
     # --- messages ---
 
     def _on_received(self, event: Received, now_ms: int) -> list[Output]:
         sender, message = event.sender, event.message
-        if sender == self._me:
-            return self._drop("own_echo")
-        match message:
-            case Challenge(newest=epoch) | Grant(newest=epoch):
-                believable = self._epochs.see(epoch)
-            case (
-                Heartbeat(epoch=epoch)
-                | HeartbeatAck(epoch=epoch)
-                | Objection(epoch=epoch)
-                | AskHeard(epoch=epoch)
-                | Vouch(epoch=epoch)
-                | Stale(epoch=epoch)
-                | Resign(epoch=epoch)
-            ):
-                believable = self._epochs.see(epoch)
-            case _:
-                return self._drop("not_of_the_election")
-        if not believable:
-            return self._drop("epoch_out_of_range")
+        refusal = self._refusal(event, now_ms)
+        if refusal:
+            return self._drop(refusal)
         if self._reign is not None:
             self._reign.hear(sender, now_ms)
         match message:
@@ -387,13 +359,22 @@ class Election(Roles):
         return outputs
 
     def _on_heartbeat_ack(self, sender: NodeId, ack: HeartbeatAck, now_ms: int) -> list[Output]:
-        reign = self._reign
+        reign, is_elector = self._reign, self._electors.is_elector(sender)
+        # A worker has followed a later reign, of which perhaps nobody else is left to tell.
+        if reign is not None and not is_elector and ack.epoch > reign.epoch:
+            return self._outnumber(ack.epoch, now_ms)
         if reign is None or not reign.acknowledge(sender, ack, now_ms):
             return self._drop("ack_of_another_reign")
-        outputs = self._resume(reign) if reign.doubt_until_ms is not None else []
+        outputs: list[Output] = []
+        if reign.doubt_until_ms is not None:
+            if not is_elector:
+                return self._drop("not_sure_enough")
+            outputs = self._resume(reign)
         return [*outputs, FollowerHeard(sender, ack.digest)]
 
     def _on_challenge(self, sender: NodeId, challenge: Challenge, now_ms: int) -> list[Output]:
+        if not self._electors.is_elector(self._me):
+            return self._drop("not_an_elector")
         if self._reign is not None:
             return self._on_challenged(self._reign, sender, challenge, now_ms)
         campaign = self._campaign
@@ -454,6 +435,8 @@ class Election(Roles):
 
     def _on_ask_heard(self, sender: NodeId, ask: AskHeard, now_ms: int) -> list[Output]:
         reign, hearing = self._reign, self._hearing
+        if not self._electors.is_elector(self._me):
+            return self._drop("not_an_elector")
         if reign is not None:
             if reign.first_epoch <= ask.epoch <= reign.epoch and reign.doubt_until_ms is None:
                 return [Send(sender, Vouch(ask.epoch, ask.sequence, 0))]
@@ -487,6 +470,8 @@ class Election(Roles):
             hearing.resign(now_ms)
         if resign.successor != self._me or self._campaign is not None:
             return []
-        if self._disk_failed_ms is not None or self._is_stopping or self._parting is not None:
+        cannot_write = self._disk_failed_ms is not None
+        is_going = self._is_stopping or self._parting is not None
+        if cannot_write or is_going or not self._electors.is_elector(self._me):
             return self._drop("cannot_succeed")
         return self._stand(now_ms, handover=True)

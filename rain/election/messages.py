@@ -97,3 +97,14 @@ class Resign(Message, frozen=True, tag="er"):
 ElectionMessage = (
     Heartbeat | HeartbeatAck | Challenge | Grant | Objection | AskHeard | Vouch | Stale | Resign
 )
+
+
+def epoch_of(message: Message) -> Epoch | None:
+    """The epoch that a message names; None if it is none of the election's."""
+    match message:
+        case Challenge(newest=epoch) | Grant(newest=epoch):
+            return epoch
+        case Heartbeat() | HeartbeatAck() | Objection() | AskHeard() | Vouch() | Stale() | Resign():
+            return message.epoch
+        case _:
+            return None

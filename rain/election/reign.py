@@ -3,7 +3,9 @@
 Three instants are kept of each member. Heard: it sent anything at all; makes its bit in the
 heartbeats. Acknowledged: it follows; makes the strength. Proven: from when its silence counts;
 like heard, but a member that only just appeared, or that had no chance to answer, has the benefit
-of the doubt. A winner without a majority gives that to nobody: who did not answer has vanished.
+of the doubt. A winner without a majority gives that to no elector: who did not answer has vanished.
+
+Workers are heard, acknowledge and fall silent like all; they add nothing to the strength.
 """
 
 from collections.abc import Sequence
@@ -65,9 +67,7 @@ class Reign:
         self._digests: dict[NodeId, bytes] = {}
         self._reported_ms: dict[NodeId, int] = {}
         self._proven_ms = {
-            node: granted_ms.get(node, now_ms)
-            for node in view.electorate()
-            if node != epoch.node_id
+            node: granted_ms.get(node, now_ms) for node in view.everybody() if node != epoch.node_id
         }
         for node in vanished:
             self._proven_ms[node] = now_ms - config.vanish_ms
@@ -110,9 +110,10 @@ class Reign:
         return max(self._config.vanish_ms, 3 * interval_ms)
 
     def followers(self, view: View, now_ms: int) -> tuple[NodeId, ...]:
-        """Who acknowledged lately, sorted."""
+        """Electors that acknowledged lately, sorted."""
         window_ms = self._window_ms(len(view.members))
-        return tuple(sorted(n for n, acked in self._acked_ms.items() if now_ms - acked < window_ms))
+        lately = [node for node, acked in self._acked_ms.items() if now_ms - acked < window_ms]
+        return view.electors_among(sorted(lately))
 
     def strength(self, view: View, now_ms: int) -> Strength:
         """Of no age while it doubts itself."""
@@ -120,7 +121,7 @@ class Reign:
         return Strength(len(self.followers(view, now_ms)), age_ms)
 
     def vanished(self, view: View, now_ms: int) -> tuple[NodeId, ...]:
-        """Members of the view unheard for too long."""
+        """Members, workers too, unheard for too long."""
         patience_ms = self._patience_ms(len(view.members))
         return tuple(
             node
@@ -185,7 +186,7 @@ class Reign:
         if to:
             outputs.append(Cast(to, heartbeat))
         outputs += self._silent(view, now_ms)
-        return outputs + self.brake.feel(view.members, self.vanished(view, now_ms), now_ms)
+        return outputs + self.brake.feel(view.electors(), self.vanished(view, now_ms), now_ms)
 
     # --- rivals and raising ---
 

@@ -19,9 +19,10 @@ from rain.effects import (
 )
 from rain.election.campaign import Campaign
 from rain.election.config import ElectionConfig
+from rain.election.electors import Electors
 from rain.election.epochs import Epochs
 from rain.election.handover import Parting
-from rain.election.messages import AskHeard, Heartbeat, Stale, Strength
+from rain.election.messages import AskHeard, Heartbeat, HeartbeatAck, Stale, Strength
 from rain.election.reign import Reign
 from rain.election.silence import Hearing
 from rain.election.strength import NO_STRENGTH, is_stronger
@@ -53,7 +54,8 @@ class Roles:
         self._config = config
         self._rng = rng
         self._epochs = Epochs(identity.node_id, recovered)
-        self._view = View(identity.node_id, rank, config, now_ms, recovered)
+        self._electors = Electors()
+        self._view = View(identity.node_id, rank, self._electors, config, now_ms, recovered)
         self._hearing: Hearing | None = None
         self._followed: Epoch | None = None
         self._adopting: tuple[Epoch, int] | None = None
@@ -64,6 +66,7 @@ class Roles:
         self._digest = b""
         self._disk_failed_ms: int | None = None
         self._is_stopping = False
+        self._is_barred = False
         self._quiet_until_ms = now_ms + config.start_quiet_ms
         self._hold_until_ms = now_ms
         self._slow_writes = 0
@@ -91,13 +94,15 @@ class Roles:
         return self._reign is not None and self._reign.brake.is_braked()
 
     def view(self) -> tuple[NodeId, ...]:
-        """The last stable, persisted membership, this node included, sorted."""
-        return self._view.members
+        """The electors of the last stable, persisted membership, sorted."""
+        return self._view.electors()
 
     # --- deadlines ---
 
     def next_deadline_ms(self) -> int | None:
         """When this core next wants DeadlinePassed."""
+        if self._is_barred:
+            return None
         soonest_ms = self._view.next_deadline_ms()
         own_ms: tuple[int | None, ...]
         if self._reign is not None:
@@ -124,6 +129,8 @@ class Roles:
     def _stand_at_ms(self) -> int | None:
         """When this follower stands; None: it may not."""
         if self._is_stopping or self._disk_failed_ms is not None:
+            return None
+        if not self._electors.is_elector(self._me):
             return None
         start_ms = max(self._quiet_until_ms, self._hold_until_ms)
         silent: NodeId | None = None
@@ -183,14 +190,14 @@ class Roles:
         coordinator = hearing.epoch.node_id
         drawn = sorted(
             (self._rng.random(), node)
-            for node in self._view.others(dead=False)
+            for node in self._view.electors_among(self._view.others(dead=False))
             if node != coordinator
         )
         helpers = tuple(node for _, node in drawn[:HELPERS_MAX])
         question = hearing.ask(now_ms)
         return [Cast((coordinator, *helpers), AskHeard(hearing.epoch, question))]
 
-    def _tell(self, to: NodeId, stale: Stale, now_ms: int) -> list[Output]:
+    def _tell(self, to: NodeId, stale: Stale | HeartbeatAck, now_ms: int) -> list[Output]:
         """Name another reign to a node, a few times a second at most."""
         interval_ms = self._config.tell_interval_ms
         self._told_ms = {
@@ -204,8 +211,9 @@ class Roles:
     def _tell_both(
         self, hearing: Hearing, sender: NodeId, heartbeat: Heartbeat, now_ms: int
     ) -> list[Output]:
-        """Name the stronger to the weaker, the weaker to the stronger; only on fresh evidence."""
-        if not hearing.is_fresh(now_ms):
+        """Name the stronger to the weaker, the weaker to the stronger; only on fresh evidence.
+        A worker's word would not count."""
+        if not self._electors.is_elector(self._me) or not hearing.is_fresh(now_ms):
             return []
         coordinator = hearing.epoch.node_id
         stronger = Stale(hearing.epoch, hearing.strength, coordinator)
@@ -215,6 +223,9 @@ class Roles:
     def _tell_floor(self, to: NodeId, now_ms: int) -> list[Output]:
         """Ask a reign to raise its number above what this node has followed; rule 4."""
         floor = self._epochs.floor
+        if not self._electors.is_elector(self._me):
+            # Somebody must say so, and a worker may only acknowledge: that it follows another one.
+            return self._tell(to, HeartbeatAck(floor, 0, self._digest, self._view.hash), now_ms)
         return self._tell(to, Stale(floor, NO_STRENGTH, floor.node_id), now_ms)
 
     # --- candidate ---
@@ -302,9 +313,14 @@ class Roles:
         reign.start_raise(epoch, token, now_ms, contest=contest)
         return [Persist(puts=(self._epochs.record(epoch),), token=token)]
 
+    def _sees(self, epoch: Epoch, now_ms: int) -> bool:
+        """Whether it is believed, and remembered, that there is this epoch."""
+        return self._epochs.see(epoch, now_ms, is_settled=self._followed is not None)
+
     def _outnumber(self, epoch: Epoch, now_ms: int) -> list[Output]:
-        """The job table remembers a later reign, whose decisions would stand for ever otherwise."""
-        if not self._epochs.see(epoch):
+        """The job table remembers a later reign, whose decisions would stand for ever otherwise;
+        or a worker does, which would follow no other."""
+        if not self._sees(epoch, now_ms):
             return self._drop("epoch_out_of_range")
         if self._reign is None or epoch < self._reign.epoch:
             return []
@@ -390,6 +406,9 @@ class Roles:
         self._view.check()
         roles = (self._reign, self._campaign, self._parting)
         assert sum(role is not None for role in roles) <= 1, "R3: two roles at once"
+        stands_or_reigns = self._campaign is not None or self._reign is not None
+        is_elector = self._electors.is_elector(self._me)
+        assert is_elector or not stands_or_reigns, "R5: a worker stands or reigns"
         if self._followed is not None:
             assert self._followed <= self._epochs.durable, "R1: told before it was durable"
         if self._campaign is not None:

@@ -1,5 +1,11 @@
 """Who counts: the members gossip speaks of, and the last stable, persisted view of them.
 
+The stable membership holds workers too: heartbeats have a bit for each of its members, so that a
+worker that is not heard notices like anybody else (E2), and its hash says which bit is whose. The
+view proper is the electors among them: it is what is told, what majorities and the brake are
+counted against. Roles are not written here: they come from trust, at every start too, and take
+effect at once.
+
 `present` follows gossip at once; the view follows `present` when that has not changed for a second
 (ten at most, under flapping), and is told only when durable. A change that would lose most of the
 view waits until the brake's fifteen seconds are over: half a partition must remember how large the
@@ -12,6 +18,7 @@ from collections.abc import Sequence
 from rain.effects import Output, Persist, Record, ViewChanged
 from rain.election.brake import is_world_lost
 from rain.election.config import ElectionConfig
+from rain.election.electors import Electors
 from rain.election.messages import HEARD_MAX
 from rain.election.records import ViewRecord
 from rain.model import NodeId
@@ -26,11 +33,13 @@ class View:
         self,
         node_id: NodeId,
         rank: int,
+        electors: Electors,
         config: ElectionConfig,
         now_ms: int,
         recovered: Sequence[Record],
     ) -> None:
         self._node_id = node_id
+        self._roll = electors
         self._config = config
         self._ranks: dict[NodeId, int] = {node_id: rank}
         self._alive: dict[NodeId, bool] = {node_id: True}
@@ -41,6 +50,7 @@ class View:
         self._others: tuple[NodeId, ...] | None = None
         self._before_mine: tuple[NodeId, ...] | None = None
         self._staying: tuple[NodeId, ...] | None = None
+        self._electors: tuple[NodeId, ...] | None = None
         self.members: tuple[NodeId, ...] = (node_id,)
         self._is_recovered = False
         for record in recovered:
@@ -49,6 +59,7 @@ class View:
                 self._is_recovered = True
         self.hash = _hash(self.members)
         self._is_told = False
+        self._told: tuple[NodeId, ...] | None = None
         self._is_disk_well = True
         self._writing: tuple[int, tuple[NodeId, ...]] | None = None
         self._pending: tuple[NodeId, ...] = (node_id,)
@@ -64,8 +75,21 @@ class View:
             self._present = tuple(sorted(node for node, alive in self._alive.items() if alive))
         return self._present
 
+    def electors(self) -> tuple[NodeId, ...]:
+        """The view: those of the stable membership whose word counts."""
+        if self._electors is None:
+            self._electors = self._roll.among(self.members)
+        return self._electors
+
+    def electors_among(self, node_ids: Sequence[NodeId]) -> tuple[NodeId, ...]:
+        return self._roll.among(node_ids)
+
     def electorate(self) -> tuple[NodeId, ...]:
-        """The view and whoever is here beyond it; not who left. Sorted."""
+        """The electors of the view and whoever is here beyond it; not who left. Sorted."""
+        return self._roll.among(self.everybody())
+
+    def everybody(self) -> tuple[NodeId, ...]:
+        """The stable membership and whoever is here beyond it; not who left. Sorted."""
         known = {*self.members, *self.present()}
         return tuple(sorted(node for node in known if node not in self._left))
 
@@ -91,10 +115,11 @@ class View:
         return self._ranks.get(node_id, 0)
 
     def position_without(self, silent: NodeId | None) -> int:
-        """This node's place by rank among those here, the silent coordinator left out."""
+        """This node's place by rank among the electors here, the silent coordinator left out."""
         if self._before_mine is None:
             mine = self.rank_of(self._node_id)
-            self._before_mine = tuple(n for n in self.present() if self.rank_of(n) < mine)
+            here = self._roll.among(self.present())
+            self._before_mine = tuple(n for n in here if self.rank_of(n) < mine)
         return len(self._before_mine) - (silent in self._before_mine)
 
     # --- what gossip tells ---
@@ -130,8 +155,9 @@ class View:
             self._changed()
 
     def _changed(self) -> None:
-        """Forget what was read off the members."""
-        self._present = self._others = self._before_mine = self._staying = None
+        """Forget what was read off the members and their roles."""
+        self._present = self._others = self._before_mine = None
+        self._staying = self._electors = None
 
     def _make_room(self) -> bool:
         if len(self._alive) < HEARD_MAX:
@@ -162,8 +188,8 @@ class View:
             return self._pending_since_ms
         if self._pending == self.members:
             return None
-        gone = tuple(node for node in self.members if node not in self._pending)
-        if is_world_lost(self._node_id, self.members, gone):
+        gone = tuple(node for node in self.electors() if node not in self._pending)
+        if is_world_lost(self._node_id, self.electors(), gone):
             return self._pending_since_ms + self._config.view_lost_ms
         return min(
             self._pending_since_ms + self._config.view_stable_ms,
@@ -177,7 +203,7 @@ class View:
             return []
         if not self._is_told and self._is_recovered:
             self._is_told = True
-            return [ViewChanged(self.members)]
+            return self._tell(now_ms)
         wanted = self._pending
         if not self._is_told:
             wanted = self.members
@@ -195,9 +221,21 @@ class View:
         self._changed()
         self._writing = None
         self._is_told = True
-        self.changed_ms = now_ms
         self._unstable_since_ms = now_ms
-        return [ViewChanged(self.members)]
+        return self._tell(now_ms)
+
+    def recount(self, now_ms: int) -> list[Output]:
+        """Somebody's role is another one."""
+        self._changed()
+        return self._tell(now_ms) if self._is_told else []
+
+    def _tell(self, now_ms: int) -> list[Output]:
+        """A worker more or less is no other view."""
+        if self.electors() == self._told:
+            return []
+        self._told = self.electors()
+        self.changed_ms = now_ms
+        return [ViewChanged(self._told)]
 
     def set_disk(self, *, well: bool) -> None:
         """A failed write is asked for again when the disk is well."""
@@ -213,7 +251,7 @@ class View:
     # --- bits ---
 
     def bits(self, heard: Sequence[NodeId]) -> bytes:
-        """A bit per position of the view: set for the members heard."""
+        """A bit per position in the stable membership: set for the members heard."""
         positions = {node: index for index, node in enumerate(self.members)}
         packed = bytearray((len(self.members) + 7) // 8)
         for node in heard:
@@ -235,10 +273,11 @@ class View:
         assert list(self.members) == sorted(set(self.members)), "V1: a view out of order"
         assert len(self._alive) <= HEARD_MAX, "V2: too many members known"
         kept = self.present(), self.others(dead=False), self._without_left()
-        before = self.position_without(None)
+        before, electors = self.position_without(None), self.electors()
         self._changed()
         assert kept == (self.present(), self.others(dead=False), self._without_left()), "V3: stale"
         assert before == self.position_without(None), "V3: a stale place by rank"
+        assert electors == self.electors(), "V3: stale roles"
 
 
 def _hash(members: tuple[NodeId, ...]) -> bytes:

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,9 +24,11 @@ from urllib3.exceptions import HTTPError
 
 from rain.effects import Event
 from rain.exec import dialect
+from rain.exec.disk import folder_bytes
 from rain.exec.engine import EngineGone, Inspected, NotStarted
 from rain.exec.executor import CALLS_MAX, ContainerExecutor
 from rain.exec.labels import ATTEMPT, NODE_ID, ExecLabels
+from rain.exec.policy import OwnerPolicy
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 CALL_TIMEOUT_S = 60
@@ -34,6 +37,8 @@ PULL_SILENCE_S = 60
 WATCH_PAUSE_S_MIN = 0.2
 WATCH_PAUSE_S_MAX = 5.0
 CLOSE_WAIT_S = 2.0
+USUAL_SOCKETS = ("/var/run/docker.sock", "/run/containerd/containerd.sock", "/run/podman")
+USER_MAPPINGS = ("rootless", "userns")
 
 
 class DockerExecutor(ContainerExecutor):
@@ -48,8 +53,9 @@ class DockerExecutor(ContainerExecutor):
         folder: Path,
         report: Callable[[Event], None],
         on_state: Callable[[str], None] | None = None,
+        policy: OwnerPolicy | None = None,
     ) -> None:
-        super().__init__(DockerEngine(labels.node_id), labels, folder, report, on_state)
+        super().__init__(DockerEngine(labels.node_id), labels, folder, report, on_state, policy)
 
 
 class DockerEngine:
@@ -64,6 +70,65 @@ class DockerEngine:
     def ping(self) -> None:
         with self._speaking() as client:
             client.ping()
+
+    def pid(self) -> int:
+        """Of the process that made the socket: the engine, or the system that starts it."""
+        path = _socket_path()
+        if not path or not hasattr(socket, "SO_PEERCRED"):
+            return 0
+        try:
+            with socket.socket(socket.AF_UNIX) as asking:
+                asking.connect(path)
+                size = struct.calcsize("3i")
+                peer = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        except OSError:
+            return 0
+        pid: int = struct.unpack("3i", peer)[0]
+        return pid
+
+    def is_local(self) -> bool:
+        return bool(_socket_path())
+
+    def sockets(self) -> tuple[str, ...]:
+        return tuple(path for path in (_socket_path(), *USUAL_SOCKETS) if path)
+
+    def maps_users(self) -> bool:
+        with self._speaking() as client:
+            options = client.info().get("SecurityOptions") or ()
+        return any(f"name={word}" in option for option in options for word in USER_MAPPINGS)
+
+    def make_network(self, name: str, body: dict[str, Any]) -> str:
+        """Why it cannot be made; empty when it is there."""
+        with self._speaking() as client:
+            try:
+                client.inspect_network(name)
+            except docker.errors.NotFound:
+                pass
+            else:
+                return ""
+            response = client.post(
+                f"{client.base_url}/v{client.api_version}/networks/create",
+                json=body,
+                timeout=CALL_TIMEOUT_S,
+            )
+            # 409: somebody else was faster.
+            if response.ok or response.status_code == 409:
+                return ""
+            return dialect.one_line(response.text)[:200]
+
+    def disk_bytes(self, name: str) -> int:
+        """Its own layer, and the volumes that its image made, where this user can look."""
+        with self._speaking() as client:
+            response = client.get(
+                f"{client.base_url}/v{client.api_version}/containers/{name}/json",
+                params={"size": 1},
+                timeout=CALL_TIMEOUT_S,
+            )
+            if not response.ok:
+                return 0
+            found: Inspected = response.json()
+        volumes = [one["Source"] for one in found["Mounts"] if one["Type"] == "volume"]
+        return int(found.get("SizeRw") or 0) + sum(folder_bytes(one) for one in volumes)
 
     def create(self, name: str, body: dict[str, Any]) -> bool:
         """False: the image is missing. A container that is there already will do."""
@@ -259,10 +324,15 @@ def _knock() -> None:
 
     The docker package wraps that several times, and forgets to close a socket that was refused.
     """
-    host = os.environ.get("DOCKER_HOST") or DEFAULT_HOST
-    if host.startswith("unix://"):
+    if path := _socket_path():
         with socket.socket(socket.AF_UNIX) as knocking:
-            knocking.connect(host.removeprefix("unix://"))
+            knocking.connect(path)
+
+
+def _socket_path() -> str:
+    """Empty where the engine is spoken with in another way."""
+    host = os.environ.get("DOCKER_HOST") or DEFAULT_HOST
+    return host.removeprefix("unix://") if host.startswith("unix://") else ""
 
 
 def _connect(timeout_s: int) -> docker.APIClient:

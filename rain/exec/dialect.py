@@ -6,11 +6,12 @@ value which a test can compare whole.
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from rain.effects import ContainerFound, StartContainer
-from rain.exec.labels import ATTEMPT, ExecLabels, environment_of, labels_of
+from rain.exec.labels import ATTEMPT, IN_CONTAINER, ExecLabels, environment_of, labels_of
 from rain.model import REASON_CHARS_MAX
 
 PIDS_MAX = 512
@@ -20,7 +21,6 @@ CPU_SHARES = 128
 LOG_BYTES_MAX_TEXT = "20m"
 LOG_FILES_MAX_TEXT = "5"
 """Several files: the engine drops a whole one at a time, the oldest."""
-NETWORKS = ("none", "bridge", "host")
 NANO_PER_MILLI = 1_000_000
 
 EXIT_RAIN_FAILED = 125
@@ -31,27 +31,42 @@ EXIT_KILLED = 137
 _RFC_3339 = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)")
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What of its PC a container gets to see; all of it has passed the owner's policy."""
+
+    user: str
+    network: str
+    """What the engine calls it."""
+    mounts: tuple[dict[str, Any], ...] = ()
+    image: str = ""
+
+
 def container_name(attempt_key: str) -> str:
     return f"rain-{attempt_key}"
 
 
-def container_request(labels: ExecLabels, order: StartContainer, owner: str) -> dict[str, Any]:
+def container_request(
+    labels: ExecLabels, order: StartContainer, surroundings: Surroundings
+) -> dict[str, Any]:
     """The body of POST /containers/create: the task, and everything it may not do."""
     spec = order.job.spec
-    assert spec.network in NETWORKS, "the caller refuses other networks"
-    environment = environment_of(labels, order)
+    environment = environment_of(labels, order, IN_CONTAINER)
     return {
-        "Image": spec.image,
+        "Image": surroundings.image,
         "Cmd": list(spec.command) or None,
         "Env": [f"{name}={value}" for name, value in environment.items()],
         "WorkingDir": spec.workdir,
-        "User": spec.user or owner,
+        "User": surroundings.user,
         "Labels": labels_of(labels, order.attempt_id),
         "HostConfig": {
             "Init": True,
-            "NetworkMode": spec.network,
+            "Privileged": False,
+            "NetworkMode": surroundings.network,
+            "IpcMode": "private",
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges"],
+            "Mounts": list(surroundings.mounts),
             "PidsLimit": PIDS_MAX,
             "NanoCpus": spec.need.cpus_milli * NANO_PER_MILLI,
             "CpuShares": CPU_SHARES,

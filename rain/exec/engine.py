@@ -34,6 +34,24 @@ class Engine(Protocol):
 
     def ping(self) -> None: ...
 
+    def pid(self) -> int:
+        """Of the process that listens on the engine's socket; 0 where nobody knows."""
+
+    def is_local(self) -> bool:
+        """Whether it sees the folders of this machine."""
+
+    def sockets(self) -> tuple[str, ...]:
+        """Where it may be spoken with: whoever reaches one of them owns this PC."""
+
+    def maps_users(self) -> bool:
+        """Whether a user in a container is another one outside (rootless, userns-remap)."""
+
+    def make_network(self, name: str, body: dict[str, Any]) -> str:
+        """Why it cannot be made; empty when it is there."""
+
+    def disk_bytes(self, name: str) -> int:
+        """What a container has written so far; 0 where nobody knows."""
+
     def create(self, name: str, body: dict[str, Any]) -> bool:
         """False: the image is missing. A container that is there already will do."""
 

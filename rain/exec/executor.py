@@ -13,7 +13,6 @@ process.
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -32,10 +31,13 @@ from rain.effects import (
     StartContainer,
 )
 from rain.exec import dialect
+from rain.exec.disk import watch_disk
 from rain.exec.engine import Engine, EngineGone, NotStarted, Watch
 from rain.exec.hardware import boot_unix_ms, now_unix_ms
 from rain.exec.labels import ATTEMPT, ATTEMPT_ID, ExecLabels, decode_attempt_id, is_key
 from rain.exec.logs import Hose, KeptLogs, LogSource, LogsUnavailable
+from rain.exec.policy import OwnerPolicy
+from rain.exec.premises import Premises
 from rain.model import AttemptId
 from rain.sched.identity import attempt_key
 
@@ -48,7 +50,6 @@ LIVE_MAX = 4_096
 SETTLE_TRIES_MAX = 20
 SETTLE_PAUSE_S = 0.1
 KILL_WAIT_S = 10.0
-NOBODY = "65534:65534"
 
 T = TypeVar("T")
 
@@ -65,6 +66,8 @@ class _Live:
     is_cut: bool = False
     """The engine went away while it ran, and it has not been seen to run since."""
     started_unix_ms: int = 0
+    overrun: str = ""
+    """Which limit of its owner's it went over and is ended for."""
     stop_grace_ms: int | None = None
     """It is to be stopped; None: nobody asked."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
@@ -81,7 +84,10 @@ class ContainerExecutor:
         folder: Path,
         report: Callable[[Event], None],
         on_state: Callable[[str], None] | None = None,
+        policy: OwnerPolicy | None = None,
     ) -> None:
+        self._policy = policy or OwnerPolicy()
+        self._premises = Premises(engine, self._policy, labels.node_id, folder)
         self._labels = labels
         self._report = report
         self._on_state = on_state
@@ -104,11 +110,15 @@ class ContainerExecutor:
         reason = ""
         try:
             await self._call(self._engine.ping)
+            await self._call(self._premises.inspect)
         except EngineGone as error:
             reason = str(error)
         self._state = reason
         if self._watch is not None:
             return reason
+        self._spawn(
+            watch_disk(self._policy.task_disk_bytes, self._running, self._disk_bytes, self._overrun)
+        )
         loop = asyncio.get_running_loop()
         self._watch = self._engine.watch(
             _on_loop(loop, self._on_back),
@@ -117,6 +127,10 @@ class ContainerExecutor:
         )
         self._watch.start()
         return reason
+
+    def note(self) -> str:
+        """What the owner should know of what tasks can reach here; empty: nothing."""
+        return self._premises.note
 
     async def close(self) -> None:
         """Stops watching; containers live on."""
@@ -129,6 +143,7 @@ class ContainerExecutor:
         await asyncio.gather(*self._tasks, *self._pulls.values(), return_exceptions=True)
         for pool in (self._calls, self._pullers, self._readers):
             pool.shutdown(wait=False, cancel_futures=True)
+        self._premises.close()
         self._engine.close()
 
     async def list_containers(self) -> tuple[ContainerFound, ...] | None:
@@ -154,6 +169,8 @@ class ContainerExecutor:
             attempt_id = decode_attempt_id(one["Config"]["Labels"].get(ATTEMPT_ID, ""))
             if container.exit_code is None and attempt_id is not None:
                 self._adopt(key, attempt_id, container)
+        known = {one.attempt_key for one in found if one.exit_code is None}
+        await self._call(self._premises.keep_only, known)
         # One that ended between the listing and this line would not be heard of again.
         self._spawn(self._compare())
         return tuple(sorted(found, key=lambda container: container.attempt_key))
@@ -207,6 +224,7 @@ class ContainerExecutor:
             live.ready.set()
             if key not in self._live:
                 live.ended.set()
+                self._spawn(self._call(self._premises.clear, key))
         live.started_unix_ms = found.started_unix_ms
         self._report(ContainerStarted(order.attempt_id, found.started_unix_ms))
         if found.exit_code is not None:
@@ -216,14 +234,11 @@ class ContainerExecutor:
 
     async def _begin(self, key: str, order: StartContainer, live: _Live) -> ContainerFound:
         spec = order.job.spec
-        if spec.network not in dialect.NETWORKS:
-            raise NotStarted(dialect.EXIT_RAIN_FAILED, f"no network is called {spec.network!r}")
-        if not spec.image:
-            raise NotStarted(dialect.EXIT_RAIN_FAILED, "the job names no image; use --image")
         name = dialect.container_name(key)
-        body = dialect.container_request(self._labels, order, _owner())
+        surroundings = await self._call(self._premises.prepare, key, spec)
+        body = dialect.container_request(self._labels, order, surroundings)
         if not await self._call(self._engine.create, name, body):
-            why = await self._pull(spec.image)
+            why = await self._pull(surroundings.image)
             if why:
                 reason = dialect.no_image_reason(spec.image, why)
                 raise NotStarted(dialect.EXIT_RAIN_FAILED, reason)
@@ -288,6 +303,7 @@ class ContainerExecutor:
             await live.ready.wait()
             self._live.pop(attempt_key, None)
             live.ended.set()
+        await self._call(self._premises.clear, attempt_key)
         try:
             await self._call(self._remove, attempt_key)
         except (EngineGone, OSError):
@@ -358,6 +374,7 @@ class ContainerExecutor:
 
     def _on_back(self) -> None:
         self._on_gone("")
+        self._spawn(self._call(self._premises.inspect))
         self._spawn(self._compare())
         removals, self._removals = self._removals, {}
         for key in removals:
@@ -409,6 +426,7 @@ class ContainerExecutor:
             return
         assert found.exit_code is not None, "only what has ended is told as ended"
         live.ended.set()
+        self._spawn(self._call(self._premises.clear, key))
         self._report(
             ContainerExited(
                 live.attempt_id,
@@ -417,8 +435,26 @@ class ContainerExecutor:
                 found.ended_unix_ms,
                 found.out_of_memory,
                 found.is_lost,
+                live.overrun if found.exit_code else "",
             )
         )
+
+    # --- The disk -----------------------------------------------------------------------------
+
+    def _running(self) -> list[str]:
+        return [key for key, live in self._live.items() if live.ready.is_set()]
+
+    async def _disk_bytes(self, key: str) -> int:
+        with suppress(EngineGone):
+            return await self._call(self._engine.disk_bytes, dialect.container_name(key))
+        return 0
+
+    async def _overrun(self, key: str, reason: str) -> None:
+        live = self._live.get(key)
+        if live is not None:
+            live.overrun = reason
+            with suppress(EngineGone):
+                await self._call(self._engine.kill, dialect.container_name(key), "SIGKILL")
 
     # --- Threads and tasks --------------------------------------------------------------------
 
@@ -434,13 +470,6 @@ class ContainerExecutor:
 
 def _runs(inspected: dict[str, Any]) -> bool:
     return bool(inspected["State"]["Running"])
-
-
-def _owner() -> str:
-    """Who a task runs as unless it asks: the agent's owner, and nobody where that is root."""
-    if not hasattr(os, "getuid") or os.getuid() == 0:
-        return NOBODY
-    return f"{os.getuid()}:{os.getgid()}"
 
 
 async def _is_set_within(event: asyncio.Event, timeout_s: float) -> bool:

@@ -103,8 +103,30 @@ def open_files_max() -> int:
     return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
+def keep_open_files_to_ourselves() -> None:
+    """What the agent's own shell left open for it is none of the tasks'. Python's own files are
+    closed in children anyway."""
+    with suppress(OSError):
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) > 2:
+                with suppress(OSError):
+                    os.set_inheritable(int(name), False)
+
+
+def changed_unix_ms(path: Path) -> int:
+    """When a file was last written; 0 where nobody knows."""
+    with suppress(OSError):
+        return path.stat().st_mtime_ns // 1_000_000
+    return 0
+
+
 def read_text(path: Path) -> str:
     """Empty where there is nothing to read. What there is but cannot be read now is an OSError."""
     with suppress(FileNotFoundError, NotADirectoryError, ProcessLookupError):
         return path.read_text(errors="replace")
     return ""
+
+
+def open_private(path: str, flags: int) -> int:
+    """An opener: what it makes is this user's alone, whatever the umask is."""
+    return os.open(path, flags, 0o600)

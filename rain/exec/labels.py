@@ -20,8 +20,12 @@ NODE_ID = "rain.node_id"
 ATTEMPT_ID = "rain.attempt_id"
 """The whole id as JSON: an adopted attempt must be reported under it."""
 
+IN_CONTAINER = "/run/secrets"
+"""The folder of a task's secrets, as the task sees it."""
+
 _decoder = msgspec.json.Decoder(AttemptId)
 _KEY = re.compile(r"[a-z0-9][a-z0-9_.-]{0,127}")
+_NO_VARIABLE = re.compile(r"[^A-Za-z0-9_]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +68,15 @@ def decode_attempt_id(text: str) -> AttemptId | None:
         return None
 
 
-def environment_of(labels: ExecLabels, order: StartContainer) -> dict[str, str]:
-    """The user's variables, then Rain's own, which nobody can replace."""
+def environment_of(labels: ExecLabels, order: StartContainer, secrets: str) -> dict[str, str]:
+    """The user's variables, then Rain's own, which nobody can replace.
+
+    `secrets` is the folder in which the task finds the files of its secrets.
+    """
     spec = order.job.spec
-    environment = dict(spec.environment)
+    environment = {**dict(spec.private_environment), **dict(spec.environment)}
+    for name, _ in spec.secrets:
+        environment[f"{_NO_VARIABLE.sub('_', name)}_FILE"] = f"{secrets}/{name}"
     environment["RAIN_JOB_ID"] = order.attempt_id.job_id
     environment["RAIN_TASK_INDEX"] = str(spec.array_index(order.attempt_id.task))
     environment["RAIN_ARRAY_SIZE"] = str(spec.tasks)

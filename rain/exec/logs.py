@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rain.exec import dialect
 from rain.exec.engine import Engine, EngineGone
+from rain.exec.kernel import open_private
 
 FRAME_BYTES_MAX = 1 << 24
 """A longer frame is no frame: the stream is broken."""
@@ -86,10 +87,10 @@ class KeptLogs:
 
     def keep(self, attempt_key: str, frames: Iterable[bytes]) -> None:
         """Writes the log beside its place and moves it there: half a log is never shown."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         unfinished = self._folder / f"{attempt_key}.part"
         size = 0
-        with unfinished.open("wb") as file:
+        with open(unfinished, "wb", opener=open_private) as file:
             for piece in frames:
                 size += len(piece)
                 if size > KEPT_BYTES_MAX:

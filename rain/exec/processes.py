@@ -1,13 +1,15 @@
 """Attempts as plain processes of this PC: no isolation, for whoever asks for that by name.
 
 Each attempt has a folder `tasks/<key>/`: `attempt.json` (its id), `birth` (pid and birth of its
-first process), `work/` (where it runs), `stdout`, `stderr`, and `exit` (its exit code). A few
-lines of sh around the command write `birth` before it begins and `exit` after it ended, so an
-agent that was away finds out what became of its attempts. Every attempt is a session and process
-group of its own; what is left of the group is killed when the command ends.
+first process), `work/` (where it runs), `secrets/`, `stdout`, `stderr`, and `exit` (its exit
+code). A few lines of sh around the command write `birth` before it begins and `exit` after it
+ended, so an agent that was away finds out what became of its attempts. Every attempt is a session
+and process group of its own; what is left of the group is killed when the command ends.
 
 It runs as the agent's user, with a low priority and without the agent's environment. It limits
-neither memory nor CPUs nor the network, so what asks for an image, a user or a bridge is refused.
+neither memory nor CPUs nor the network, so what asks for an image, a user, a bridge or a volume is
+refused. Its secrets are files in its folder until it ends; the disk that the folder takes is
+watched, and what a task writes elsewhere is not.
 """
 
 import asyncio
@@ -29,13 +31,18 @@ from rain.effects import (
     Event,
     StartContainer,
 )
+from rain.exec import secret_files
 from rain.exec.dialect import EXIT_KILLED, EXIT_RAIN_FAILED, clipped
+from rain.exec.disk import folder_bytes, watch_disk
 from rain.exec.hardware import now_unix_ms
 from rain.exec.kernel import (
     WATCH_INTERVAL_S,
     birth_of,
     boot_id,
+    changed_unix_ms,
+    keep_open_files_to_ourselves,
     open_files_max,
+    open_private,
     read_text,
     reaped,
     signal_group,
@@ -49,6 +56,8 @@ from rain.exec.labels import (
     is_key,
 )
 from rain.exec.logs import READ_BYTES, STDERR, STDOUT, KeptLogs, frame
+from rain.exec.policy import OwnerPolicy
+from rain.exec.secret_files import write_files
 from rain.model import AttemptId, JobSpec
 from rain.sched.identity import attempt_key
 
@@ -69,14 +78,14 @@ STREAM_BYTES_MAX = 8 * 1024 * 1024
 # TERM goes to the whole group. Deaf while it writes down birth and end, the shell hears it (and
 # does nothing) while the command runs: a command inherits deafness, but no deed.
 _SCRIPT = """
-trap '' HUP INT TERM
+trap '' HUP INT TERM; mask=$(umask); umask 077
 move=$1; folder=$2; work=$3; files=$4; shift 4
 ulimit -S -n "$files" 2>/dev/null
 read -r stat < /proc/$$/stat
 read -r boot < /proc/sys/kernel/random/boot_id
 echo "$boot $stat" > "$folder/birth.new" && "$move" "$folder/birth.new" "$folder/birth" || exit 125
 trap : HUP INT TERM
-(cd "$work" 2>&3 || exit 125; exec "$@" 2>&3 3>&-)
+(umask "$mask"; cd "$work" 2>&3 || exit 125; exec "$@" 2>&3 3>&-)
 code=$?
 trap '' HUP INT TERM
 echo $code > "$folder/exit.new" && "$move" "$folder/exit.new" "$folder/exit" && kill -KILL 0
@@ -93,13 +102,22 @@ class _Live:
     is_child: bool
     since_s: float
     """By the loop's clock: when it was started or adopted."""
+    overrun: str = ""
+    """Which limit of its owner's it went over and is ended for."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class ProcessExecutor:
     """Runs attempts as processes."""
 
-    def __init__(self, labels: ExecLabels, folder: Path, report: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        labels: ExecLabels,
+        folder: Path,
+        report: Callable[[Event], None],
+        policy: OwnerPolicy | None = None,
+    ) -> None:
+        self._policy = policy or OwnerPolicy()
         self._labels = labels
         self._report = report
         self._tasks_folder = folder.resolve() / "tasks"
@@ -121,12 +139,16 @@ class ProcessExecutor:
             if shutil.which(program) is None:
                 return f"the process executor needs the program {program}"
         try:
-            self._tasks_folder.mkdir(parents=True, exist_ok=True)
+            self._tasks_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._tasks_folder.chmod(0o700)  # an older Rain made it for everybody to look at
         except OSError as error:
             return f"no folder for tasks can be made: {error}"
+        keep_open_files_to_ourselves()
         self._live_max = min(LIVE_MAX, max(1, open_files_max() // LIVE_SHARE))
         if self._sweep is None:
             self._sweep = asyncio.create_task(self._keep_streams_short())
+            limit = self._policy.task_disk_bytes
+            self._begin(watch_disk(limit, lambda: self._live, self._disk_bytes, self._overrun))
         return ""
 
     async def close(self) -> None:
@@ -204,9 +226,13 @@ class ProcessExecutor:
 
     def _spawn(self, order: StartContainer, folder: Path) -> int:
         spec = order.job.spec
-        work = folder / "work"
-        work.mkdir(parents=True)
-        (folder / "attempt.json").write_text(encode_attempt_id(order.attempt_id))
+        work, secrets = folder / "work", folder / "secrets"
+        for made in (folder, work, *([secrets] if spec.secrets else [])):
+            made.mkdir(mode=0o700)
+        if spec.secrets:
+            write_files(secrets, spec.secrets, (os.getuid(), os.getgid()))
+        with open(folder / "attempt.json", "w", opener=open_private) as file:
+            file.write(encode_attempt_id(order.attempt_id))
         nice, shell, move = (shutil.which(name) for name in ("nice", "sh", "mv"))
         assert shell is not None, "open() looked for it"
         assert move is not None, "open() looked for it"
@@ -218,7 +244,7 @@ class ProcessExecutor:
         return os.posix_spawn(
             arguments[0],
             [*arguments, *spec.command],
-            {**_base_environment(work), **environment_of(self._labels, order)},
+            {**_base_environment(work), **environment_of(self._labels, order, str(secrets))},
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, str(folder / "stdout"), append, 0o600),
@@ -249,10 +275,15 @@ class ProcessExecutor:
         if self._live.pop(key, None) is None:
             return
         live.ended.set()
+        shutil.rmtree(self._tasks_folder / key / "secrets", ignore_errors=True)
         assert found.exit_code is not None, "only what has ended is told as ended"
         self._report(
             ContainerExited(
-                live.attempt_id, found.exit_code, found.started_unix_ms, found.ended_unix_ms
+                live.attempt_id,
+                found.exit_code,
+                found.started_unix_ms,
+                found.ended_unix_ms,
+                reason=live.overrun if found.exit_code else "",
             )
         )
 
@@ -352,6 +383,15 @@ class ProcessExecutor:
                 for name in ("stdout", "stderr"):
                     cut(self._tasks_folder / key / name, STREAM_BYTES_MAX)
 
+    async def _disk_bytes(self, key: str) -> int:
+        return await asyncio.to_thread(folder_bytes, str(self._tasks_folder / key))
+
+    async def _overrun(self, key: str, reason: str) -> None:
+        live = self._live.get(key)
+        if live is not None:
+            live.overrun = reason
+            signal_group(live.pid, signal.SIGKILL)
+
     # --- What is written in the folder --------------------------------------------------------
 
     def _found(self, key: str, unwritten: int = EXIT_KILLED) -> ContainerFound:
@@ -360,7 +400,7 @@ class ProcessExecutor:
         code = self._exit_code(key)
         started_unix_ms = self._started_unix_ms(key)
         last = "exit" if code is not None else "stdout"
-        ended_unix_ms = max(started_unix_ms, _changed_unix_ms(folder / last))
+        ended_unix_ms = max(started_unix_ms, changed_unix_ms(folder / last))
         return ContainerFound(
             attempt_key=key,
             started_unix_ms=started_unix_ms,
@@ -374,7 +414,7 @@ class ProcessExecutor:
         return min(255, int(text)) if text.isascii() and text.isdecimal() else None
 
     def _started_unix_ms(self, key: str) -> int:
-        return _changed_unix_ms(self._tasks_folder / key / "attempt.json")
+        return changed_unix_ms(self._tasks_folder / key / "attempt.json")
 
     def _running_pid(self, key: str) -> int:
         """The pid, if the process that was born under it still runs; else 0."""
@@ -404,10 +444,11 @@ def refusal(spec: JobSpec) -> str:
         (bool(spec.image), "an image"),
         (bool(spec.user), "another user"),
         (spec.network not in ("none", "host"), f"the network {spec.network!r}"),
+        (bool(spec.volumes), "a volume"),
     ):
         if is_asked:
             return f"the process executor cannot give a task {what}; use --executor docker"
-    return ""
+    return secret_files.refusal(spec)
 
 
 def cut(path: Path, bytes_max: int) -> bool:
@@ -457,9 +498,3 @@ def _read_from(path: Path, offset: int) -> bytes | None:
             return file.read(READ_BYTES)
     except OSError:
         return b""
-
-
-def _changed_unix_ms(path: Path) -> int:
-    with suppress(OSError):
-        return path.stat().st_mtime_ns // 1_000_000
-    return 0

@@ -1,9 +1,10 @@
 """What this node believes of all members, and what follows when a claim changes a belief.
 
 Claims come from anywhere: a packet, a full table, an own probe that failed, a suspicion that ran
-out. All go through `learn`, so that the same change always has the same consequences: what is told
+out. All go through `_learn`, so that the same change always has the same consequences: what is told
 on, which notice goes to the siblings, whether a suspicion starts or ends, whether somebody is to
-be rung again. Claims about this node itself change nothing but make it refute.
+be rung again. Claims about this node itself change nothing but make it refute. Only claims about
+the admitted that their subject has signed get so far (proofs.py).
 """
 
 import random
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from msgspec.structs import replace
 
 from rain.effects import (
+    Admitted,
     Cast,
     FactsChanged,
     Log,
@@ -20,6 +22,7 @@ from rain.effects import (
     Message,
     Output,
     Post,
+    Received,
     Route,
     Send,
 )
@@ -33,6 +36,7 @@ from rain.gossip.member import (
     is_acceptable,
 )
 from rain.gossip.messages import FactsRecord, Join, MemberRecord, Ping, Rumours, Sync
+from rain.gossip.proofs import Proofs
 from rain.gossip.records import MemberRow
 from rain.gossip.retries import Retries
 from rain.gossip.roster import Roster
@@ -48,12 +52,18 @@ class Beliefs:
     def __init__(
         self,
         own: Member,
+        proofs: Proofs,
         config: GossipConfig,
         rng: random.Random,
         now_ms: int,
         rows: Sequence[MemberRow],
     ) -> None:
-        self.own = own
+        self.own = replace(
+            own,
+            record=proofs.signed(own.record),
+            facts_signature=proofs.signed_facts(own.facts_record).signature,
+        )
+        self.proofs = proofs
         self.roster = Roster(own.record.node_id, rows)
         self.updates = Updates()
         self.health = OwnHealth(config.probe_interval_ms)
@@ -90,6 +100,7 @@ class Beliefs:
         assert own[1] >= self._checked[1], "G1: the own facts version never falls"
         self._checked = own
         self.roster.check()
+        self.proofs.check()
         self.updates.check()
         self.health.check()
         members = self.roster.all()
@@ -104,6 +115,11 @@ class Beliefs:
 
     def emit(self, output: Output) -> None:
         self.out.append(output)
+
+    def answer(self, event: Received, message: Message) -> None:
+        """The way it came."""
+        way = Post if event.by_stream else Send
+        self.emit(way(event.sender, message))
 
     def drop(self, reason: str) -> None:
         """Count what a peer sent in vain."""
@@ -160,22 +176,29 @@ class Beliefs:
         fitted = fitted_facts(record)
         if replace(fitted.facts, version=version) == self.own.facts:
             return
-        self.own = replace(self.own, facts=fitted.facts)
-        self.updates.tell(fitted)
-        self.emit(FactsChanged(self._id, fitted.facts))
-        self.tell_all(Rumours((), (fitted,)))
+        signed = self.proofs.signed_facts(fitted)
+        self.own = replace(self.own, facts=signed.facts, facts_signature=signed.signature)
+        self.updates.tell(signed)
+        self.emit(FactsChanged(self._id, signed.facts))
+        self.tell_all(Rumours((), (signed,)))
 
     def leave(self) -> MemberRecord:
-        self.own = replace(self.own, record=replace(self.own.record, state=MemberState.LEFT))
-        return self.own.record
+        record = self.proofs.signed(replace(self.own.record, state=MemberState.LEFT))
+        self.own = replace(self.own, record=record)
+        return record
 
     def _rewrite(self, record: MemberRecord, but: NodeId | None = None) -> None:
+        record = self.proofs.signed(record)
         self.own = replace(self.own, record=record)
         self.updates.tell(record)
         self.tell_all(Rumours((record,)), but)
 
     def _refute(self, claim: MemberRecord, sender: NodeId) -> None:
         own = self.own.record
+        is_old = claim_order(claim)[:2] < claim_order(own)[:2]
+        if not is_old and not self.proofs.is_proven(claim, own):
+            self.drop("unsigned")
+            return
         if claim.boot_epoch > own.boot_epoch:
             self.suspect_clone("newer_boot_epoch")
             return
@@ -212,10 +235,30 @@ class Beliefs:
                 self.drop("claim_unacceptable")
             elif claim.node_id == self._id:
                 self._refute(claim, sender)
-            else:
-                self._learn(claim, sender, now_ms, news.pop(claim.node_id, None), from_table)
+            elif self._may_learn(named := _named(claim, sender), sender):
+                self._learn(named, sender, now_ms, news.pop(claim.node_id, None), from_table)
         for record in news.values():
-            self._learn_facts(record)
+            self._learn_facts(record, sender)
+
+    def admit(self, notice: Admitted, now_ms: int) -> None:
+        """It may be here: what was said of it before counts now."""
+        waiting = self.proofs.admit(notice)
+        if waiting is not None:
+            claims = () if waiting.claim is None else (waiting.claim,)
+            facts = () if waiting.facts is None else (waiting.facts,)
+            self.learn_all(claims, facts, waiting.sender, now_ms)
+
+    def bar(self, node_id: NodeId) -> None:
+        """It is out: down at once and forgotten. Trust tells everybody, so this is no rumour."""
+        self.proofs.bar(node_id)
+        held = self.roster.get(node_id)
+        if held is None:
+            return
+        self._suspicions.pop(node_id, None)
+        self._forget(node_id)
+        if held.is_here:
+            self.log("member_barred", ("node_id", node_id), ("name", held.record.name))
+            self.emit(MemberDown(node_id, MemberState.LEFT))
 
     def accuse(self, node_id: NodeId, now_ms: int, was_sound: bool) -> None:
         """An own probe failed in every way; the accused reads of it first."""
@@ -252,6 +295,22 @@ class Beliefs:
         for node_id in self._retries.forgotten(now_ms):
             self._forget(node_id)
 
+    def _may_learn(self, claim: MemberRecord, sender: NodeId) -> bool:
+        """Is it about somebody admitted, by somebody admitted, and true as far as it can be?"""
+        refusal = self.proofs.refusal(claim.node_id)
+        if refusal:
+            self.proofs.keep(claim, sender)
+        elif claim.accuser:
+            refusal = self.proofs.refusal(claim.accuser)
+        if not refusal and self.roster.may_change(claim):
+            held = self.roster.get(claim.node_id)
+            if self.proofs.is_proven(claim, held.record if held else None):
+                return True
+            refusal = "unsigned"
+        if refusal:
+            self.drop(refusal)
+        return False
+
     def _learn(
         self,
         claim: MemberRecord,
@@ -262,18 +321,16 @@ class Beliefs:
         was_sound: bool = True,
     ) -> None:
         held = self.roster.get(claim.node_id)
-        if claim.state is MemberState.SUSPECT and not claim.accuser:
-            claim = replace(claim, accuser=sender)
         is_doubted = from_table and claim.state is MemberState.DEAD and held and held.is_here
         if is_doubted:
             # One confused table must not kill anybody: the accused gets to speak first.
-            claim = replace(claim, state=MemberState.SUSPECT, accuser=claim.accuser or sender)
+            claim = replace(claim, state=MemberState.SUSPECT)
         if held is None and self.roster.is_full() and not self._make_room():
             self.drop("table_full")
             return
         change = self.roster.merge(claim)
         if facts is not None:
-            self._learn_facts(facts, is_newcomer=change is not None and _is_up(*change))
+            self._learn_facts(facts, sender, is_newcomer=change is not None and _is_up(*change))
         if change is None:
             self._note_repeated(claim, now_ms)
             return
@@ -283,16 +340,27 @@ class Beliefs:
         elif sender == claim.node_id and not from_table and _is_up(*change):
             self._welcome(claim.node_id)
 
-    def _learn_facts(self, record: FactsRecord, is_newcomer: bool = False) -> None:
+    def _learn_facts(self, record: FactsRecord, sender: NodeId, is_newcomer: bool = False) -> None:
         """News about a newcomer are part of its MemberUp."""
-        if record.node_id == self._id:
-            newest = (self.own.facts_boot_epoch, self.own.facts.version)
-            if (record.boot_epoch, record.facts.version) > newest:
-                self.suspect_clone("foreign_facts")
+        refusal = self.proofs.refusal(record.node_id)
+        if refusal:
+            self.proofs.keep(record, sender)
+            self.drop(refusal)
+            return
+        newest = (self.own.facts_boot_epoch, self.own.facts.version)
+        is_mine = record.node_id == self._id
+        if is_mine and (record.boot_epoch, record.facts.version) <= newest:
+            return
+        if not is_mine and not self.roster.are_newer_facts(record):
+            return
+        if not self.proofs.are_proven_facts(record):
+            self.drop("unsigned")
+            return
+        if is_mine:
+            self.suspect_clone("foreign_facts")
             return
         member = self.roster.merge_facts(record)
-        if member is None:
-            return
+        assert member is not None, "these are news"
         self.updates.tell(record)
         if member.is_here and not is_newcomer:
             self.emit(FactsChanged(record.node_id, record.facts))
@@ -337,9 +405,9 @@ class Beliefs:
             is_dead = after.record.state is MemberState.DEAD
             self._retries.add(node_id, now_ms, is_dead, self._config.retry_first_ms)
         if _is_up(before, after):
-            record = after.record
-            self.log("member_up", ("node_id", node_id), ("name", record.name))
-            self.emit(MemberUp(node_id, record.name, record.boot_epoch, after.facts))
+            name = self.proofs.name_of(after.record)
+            self.log("member_up", ("node_id", node_id), ("name", name))
+            self.emit(MemberUp(node_id, name, after.record.boot_epoch, after.facts))
             if sender != node_id and now_ms < self._introduce_until_ms:
                 self.emit(Send(node_id, self.join(reply=False)))
         elif not after.is_here and _was_otherwise(before, after):
@@ -378,6 +446,14 @@ class Beliefs:
         self.roster.forget(node_id)
         self.updates.forget(node_id)
         self._retries.drop(node_id)
+
+
+def _named(claim: MemberRecord, sender: NodeId) -> MemberRecord:
+    """Accusations have a name to them; where none is given, that of who brings them."""
+    is_accusation = claim.state in (MemberState.SUSPECT, MemberState.DEAD)
+    if is_accusation == bool(claim.accuser):
+        return claim
+    return replace(claim, accuser=sender if is_accusation else NodeId(""))
 
 
 def _was_otherwise(before: Member | None, after: Member) -> bool:

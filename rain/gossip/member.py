@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from rain.gossip.messages import FactsRecord, MemberRecord
+from rain.gossip.messages import SIGNATURE_BYTES, FactsRecord, MemberRecord
 from rain.model import Address, Facts, Identity, MemberState, NodeId, Value
 
 NODE_ID_CHARS_MAX = 32
-RECORD_BYTES_MAX = 480
+RECORD_BYTES_MAX = 440
 """A record with the longest accuser; with FACTS_BYTES_MAX so small that a Join fits a packet."""
-FACTS_BYTES_MAX = 480
+FACTS_BYTES_MAX = 520
 INCARNATION_MAX = 2**40
 """Nobody refutes so often; a larger claim could never be refuted."""
 UNSPECIFIED_HOSTS = ("", "0.0.0.0", "::")
@@ -31,6 +31,7 @@ class Member(Value, frozen=True):
     facts_boot_epoch: int = 0
     confirmed: bool = True
     """False: remembered from disk and not heard of since."""
+    facts_signature: bytes = b""
 
     @property
     def is_here(self) -> bool:
@@ -39,13 +40,14 @@ class Member(Value, frozen=True):
 
     @property
     def facts_record(self) -> FactsRecord:
-        return FactsRecord(self.record.node_id, self.facts_boot_epoch, self.facts)
+        node_id, signature = self.record.node_id, self.facts_signature
+        return FactsRecord(node_id, self.facts_boot_epoch, self.facts, signature)
 
-    def shown(self) -> "Member":
+    def shown(self, name: str) -> "Member":
         """As people and other cores see it: who was not heard of since the start is not alive."""
-        if self.confirmed or self.record.state is MemberState.LEFT:
-            return self
-        return replace(self, record=replace(self.record, state=MemberState.DEAD))
+        is_known = self.confirmed or self.record.state is MemberState.LEFT
+        state = self.record.state if is_known else MemberState.DEAD
+        return replace(self, record=replace(self.record, name=name, state=state))
 
 
 def claim_order(record: MemberRecord) -> tuple[int, int, int]:
@@ -94,7 +96,7 @@ def are_acceptable_facts(facts: FactsRecord) -> bool:
 
 
 def own_member(identity: Identity, address: Address, facts: Facts) -> Member:
-    """This node at its start, as it tells of itself."""
+    """This node at its start, as it tells of itself; still to be signed."""
     node_id, boot_epoch = identity.node_id, identity.boot_epoch
     record = MemberRecord(node_id, identity.name, address, boot_epoch, 0, MemberState.ALIVE)
     own_facts = fitted_facts(FactsRecord(node_id, boot_epoch, replace(facts, version=1)))
@@ -102,17 +104,17 @@ def own_member(identity: Identity, address: Address, facts: Facts) -> Member:
 
 
 def fitted_record(record: MemberRecord) -> MemberRecord:
-    """This node's own record, its name cut until it fits."""
-    while not is_acceptable(record):
+    """This node's own record, its name cut until it fits together with its signature."""
+    while not is_acceptable(replace(record, signature=_ANY_SIGNATURE)):
         assert record.name, "an own record fits when its name is cut"
         record = replace(record, name=record.name[:-1])
     return record
 
 
 def fitted_facts(record: FactsRecord) -> FactsRecord:
-    """This node's own facts, cut where it hurts least until they fit."""
+    """This node's own facts, cut where it hurts least until they fit with their signature."""
     facts = record.facts
-    while not are_acceptable_facts(replace(record, facts=facts)):
+    while not are_acceptable_facts(replace(record, facts=facts, signature=_ANY_SIGNATURE)):
         if len(facts.idle_reason) > 80:
             facts = replace(facts, idle_reason=facts.idle_reason[: len(facts.idle_reason) // 2])
         elif facts.accelerators:
@@ -126,11 +128,13 @@ def fitted_facts(record: FactsRecord) -> FactsRecord:
 
 
 _LONGEST_ID = NodeId("x" * NODE_ID_CHARS_MAX)
+_ANY_SIGNATURE = bytes(SIGNATURE_BYTES)
 
 
-def _precedence(record: MemberRecord) -> tuple[tuple[int, int, int], Address, str, str]:
-    return claim_order(record), record.address, record.name, record.accuser
+def _precedence(record: MemberRecord) -> tuple[tuple[int, int, int], Address, str, str, bytes]:
+    return claim_order(record), record.address, record.name, record.accuser, record.signature
 
 
-def _facts_precedence(record: FactsRecord) -> tuple[int, int, bytes]:
-    return record.boot_epoch, record.facts.version, msgspec.msgpack.encode(record.facts)
+def _facts_precedence(record: FactsRecord) -> tuple[int, int, bytes, bytes]:
+    packed = msgspec.msgpack.encode(record.facts)
+    return record.boot_epoch, record.facts.version, packed, record.signature

@@ -19,9 +19,15 @@ G5  suspicions belong to exactly the suspects; accusers and timeouts in bounds
 G6  own health stays in 0..8
 G7  who is absent is being retried or remembered as left, and nobody else is
 G8  the deadline told is the soonest of all
+G9  what is said of a node counts while trust admits it; the barred are down, and unknown here
+
+Nobody speaks for another: what a member is, or that it left, it has signed itself, and accusations
+quote what it signed (proofs.py). Names are those of certificates. Dropped is what is `unsigned`,
+about nodes `not_admitted` or `barred`, or from them; a node that is barred itself falls silent.
 
 It does not decide who coordinates, does not move work, and proves no death: others act on it with
-fences of their own. Claims are believed from any member; strangers are the envelope's business.
+fences of their own. Any admitted member may accuse any other, whatever its role; strangers are
+the envelope's business.
 """
 
 import random
@@ -30,8 +36,11 @@ from typing import ClassVar
 
 from msgspec.structs import replace
 
+from rain.claims import Sign, Verify
 from rain.effects import (
     AddressChanged,
+    Admitted,
+    Barred,
     Broadcast,
     DeadlinePassed,
     Event,
@@ -39,9 +48,7 @@ from rain.effects import (
     HardwareMeasured,
     Lagged,
     MemberSilent,
-    MemberUnreachable,
     MemberUp,
-    Message,
     Notice,
     Output,
     Post,
@@ -55,6 +62,7 @@ from rain.effects import (
 )
 from rain.gossip.beliefs import Beliefs
 from rain.gossip.config import GossipConfig as GossipConfig
+from rain.gossip.courtesies import Courtesies
 from rain.gossip.health import LAG_FORBIDS_MS
 from rain.gossip.member import Member, is_unspecified, own_member
 from rain.gossip.messages import (
@@ -68,19 +76,19 @@ from rain.gossip.messages import (
     Rumours,
     Sync,
 )
-from rain.gossip.probe import Probe, Probes, Relay, choose
+from rain.gossip.probe import choose
+from rain.gossip.prober import Prober
+from rain.gossip.proofs import Proofs
 from rain.gossip.records import MemberRow
-from rain.model import Address, Facts, Identity, MemberState, NodeId
-
-COURTESIES_MAX = 64
-"""Nodes that this one remembers to have introduced itself to, or told of their death."""
-COURTESY_INTERVAL_MS = 1_000
+from rain.model import Address, Facts, Identity, NodeId
 
 
 class Membership:
     """The core that knows who is in the pool."""
 
-    NOTICES: ClassVar[frozenset[type[SiblingNotice]]] = frozenset({MemberSilent, HandedOver})
+    NOTICES: ClassVar[frozenset[type[SiblingNotice]]] = frozenset(
+        {Admitted, Barred, MemberSilent, HandedOver}
+    )
 
     def __init__(
         self,
@@ -91,12 +99,17 @@ class Membership:
         rng: random.Random,
         now_ms: int,
         recovered: Sequence[Record] = (),
+        *,
+        sign: Sign,
+        verify: Verify,
     ) -> None:
         self._id, self._config, self._rng = identity.node_id, config, rng
         rows = [row for row in recovered if isinstance(row, MemberRow)]
-        self._beliefs = Beliefs(own_member(identity, address, facts), config, rng, now_ms, rows)
-        self._probes = Probes(rng)
-        self._courtesies: dict[NodeId, int] = {}
+        own = own_member(identity, address, facts)
+        self._proofs = Proofs(identity.node_id, sign, verify)
+        self._beliefs = Beliefs(own, self._proofs, config, rng, now_ms, rows)
+        self._prober = Prober(self._beliefs, config, rng)
+        self._courtesies = Courtesies()
         self._announced_alone = 0
         self._announce_at_ms = now_ms
         self._probe_at_ms: int | None = None
@@ -139,7 +152,7 @@ class Membership:
             self._sync_at_ms,
             self._tell_at_ms,
             self._handover_until_ms,
-            self._probes.next_deadline_ms(),
+            self._prober.next_deadline_ms(),
             self._beliefs.next_deadline_ms(),
         ):
             if at_ms is not None and at_ms < soonest_ms:
@@ -149,12 +162,15 @@ class Membership:
     def check(self) -> None:
         assert self._deadline_ms == self._soonest_ms(), "G8: the deadline told is the soonest"
         self._beliefs.check()
-        self._probes.check()
-        assert len(self._courtesies) <= COURTESIES_MAX, "G4: courtesies bounded"
+        self._prober.check()
+        self._courtesies.check()
 
     def members(self) -> list[Member]:
         """Everybody this node knows of, itself included, sorted by id."""
-        shown = [member.shown() for member in self._beliefs.roster.all()]
+        shown = [
+            member.shown(self._proofs.name_of(member.record))
+            for member in self._beliefs.roster.all()
+        ]
         return sorted([self._beliefs.own, *shown], key=lambda member: member.record.node_id)
 
     @property
@@ -175,8 +191,12 @@ class Membership:
                 self._announce(now_ms)
             case HardwareMeasured(facts=facts):
                 self._beliefs.change_facts(facts)
+            case Admitted():
+                self._beliefs.admit(event, now_ms)
+            case Barred(node_id=node_id):
+                self._on_barred(node_id)
             case MemberSilent(node_id=node_id):
-                self._on_member_silent(node_id, now_ms)
+                self._prober.probe_silent(node_id, now_ms)
             case StopRequested():
                 if self._handover_until_ms is None:
                     self._handover_until_ms = now_ms + self._config.handover_timeout_ms
@@ -211,12 +231,7 @@ class Membership:
             return
         if self._announce_at_ms <= now_ms:
             self._announce(now_ms)
-        for probe in self._probes.widening(now_ms):
-            self._widen(probe)
-        for relay in self._probes.nacks_due(now_ms):
-            self._send(relay.asker, Nack(relay.asked_sequence))
-        for probe in self._probes.failed(now_ms):
-            self._on_probe_failed(probe, now_ms)
+        self._prober.pass_deadline(now_ms)
         self._beliefs.end_suspicions(now_ms)
         self._beliefs.retry_absent(now_ms)
         self._maybe_probe(now_ms)
@@ -239,20 +254,16 @@ class Membership:
     def _maybe_probe(self, now_ms: int) -> None:
         if self._probe_at_ms is None or self._probe_at_ms > now_ms:
             return
-        target = self._probes.choose_target(self._beliefs.roster.here())
-        if target is None:
-            return
-        round_ms = self._config.probe_interval_ms * (self._beliefs.health.score + 1)
-        self._probe_at_ms = now_ms + round_ms
-        probe = self._probes.open(target, now_ms, round_ms, self._config.ack_timeout_ms)
-        self._ping(target, probe.sequence)
+        round_ms = self._prober.probe_next(now_ms)
+        if round_ms is not None:
+            self._probe_at_ms = now_ms + round_ms
 
     def _maybe_ask_for_sync(self, now_ms: int) -> None:
         if self._sync_at_ms is None or self._sync_at_ms > now_ms:
             return
         digest = self._beliefs.roster.digest(self._beliefs.own)
         for peer in choose(self._beliefs.roster.here(), 1, self._rng):
-            self._send(peer, Sync((), (), True, digest))
+            self._beliefs.emit(Send(peer, Sync((), (), True, digest)))
         self._sync_at_ms = now_ms + self._jittered(self._sync_after_ms)
         # 33 members sync half as often as 32, 65 a third: the tables grow as their number does.
         doublings = (-(-self._beliefs.size() // self._config.sync_stretch_members) - 1).bit_length()
@@ -280,67 +291,13 @@ class Membership:
             self._is_stopped = True
             self._beliefs.emit(Stopped())
 
-    # --- Probes ----------------------------------------------------------------------------------
-
-    def _ping(self, target: NodeId, sequence: int) -> None:
-        self._send(target, Ping(sequence, *self._rumours_for(target)))
-
-    def _rumours_for(
-        self, node_id: NodeId
-    ) -> tuple[tuple[MemberRecord, ...], tuple[FactsRecord, ...]]:
-        """What rides on a packet. A suspect reads of the suspicion first, to refute at once."""
-        held = self._beliefs.roster.get(node_id)
-        is_accused = held and held.confirmed and held.record.state is not MemberState.ALIVE
-        first = held.record if held and is_accused else None
-        return self._beliefs.updates.take(self._beliefs.size(), first)
-
-    def _widen(self, probe: Probe) -> None:
-        """In every other way: through helpers, and over the stream."""
-        if not probe.helpers:
-            sound = [
-                node_id
-                for node_id in self._beliefs.roster.here()
-                if node_id != probe.target and not self._beliefs.is_suspect(node_id)
-            ]
-            probe.helpers = tuple(choose(sound, self._config.helpers_max, self._rng))
-        if probe.urgent:
-            self._ping(probe.target, probe.sequence)
-        for helper in probe.helpers:
-            self._send(helper, PingRequest(probe.sequence, probe.target))
-        self._beliefs.emit(Post(probe.target, Ping(probe.sequence)))
-
-    def _on_probe_failed(self, probe: Probe, now_ms: int) -> None:
-        health = self._beliefs.health
-        was_sound = health.score == 0
-        # A helper that kept silent is a sign that it is this node that hears nobody.
-        health.worsen(len(probe.helpers) - len(probe.nacked))
-        held = self._beliefs.roster.get(probe.target)
-        if held is None:
-            return
-        if not health.may_accuse(now_ms):
-            if probe.urgent:
-                self._probe_urgently(probe.target, now_ms)
-            return
-        if probe.urgent:
-            self._beliefs.emit(MemberUnreachable(probe.target))
-        if held.is_here:
-            self._beliefs.accuse(probe.target, now_ms, was_sound)
-
-    def _on_member_silent(self, node_id: NodeId, now_ms: int) -> None:
-        held = self._beliefs.roster.get(node_id)
-        if held is None or not held.confirmed or held.record.state is MemberState.LEFT:
-            self._beliefs.emit(MemberUnreachable(node_id))
-        elif not self._probes.is_urgent(node_id):
-            self._probe_urgently(node_id, now_ms)
-
-    def _probe_urgently(self, node_id: NodeId, now_ms: int) -> None:
-        round_ms, ack_timeout_ms = self._config.probe_interval_ms, self._config.ack_timeout_ms
-        self._widen(self._probes.open(node_id, now_ms, round_ms, ack_timeout_ms, urgent=True))
-
     # --- Messages --------------------------------------------------------------------------------
 
     def _on_received(self, event: Received, now_ms: int) -> None:
         sender = event.sender
+        if self._proofs.refusal(sender):
+            self._on_stranger(event, now_ms)
+            return
         if sender == self._id:
             if event.boot_epoch not in (0, self._beliefs.own.record.boot_epoch):
                 self._beliefs.suspect_clone("other_boot_epoch")
@@ -361,14 +318,17 @@ class Membership:
         match message:
             case Join() as join:
                 self._on_join(event, join, now_ms)
-            case Ping() as ping:
-                self._on_ping(event, ping, now_ms)
-            case Ack() as ack:
-                self._on_ack(event, ack, now_ms)
-            case PingRequest() as request:
-                self._on_ping_request(event, request, now_ms)
+            case Ping(sequence=sequence, updates=updates, facts=facts):
+                self._learn(event, updates, facts, now_ms)
+                self._prober.pinged(event, sequence)
+            case Ack(sequence=sequence, updates=updates, facts=facts):
+                self._learn(event, updates, facts, now_ms)
+                self._prober.acked(sender, sequence)
+            case PingRequest(updates=updates):
+                self._learn(event, updates, (), now_ms)
+                self._prober.asked_for(sender, message, now_ms)
             case Nack(sequence=sequence):
-                self._probes.nacked(sender, sequence)
+                self._prober.nacked(sender, sequence)
             case Sync() as sync:
                 self._on_sync(event, sync, now_ms)
             case Rumours(updates=updates, facts=facts):
@@ -386,41 +346,7 @@ class Membership:
         if not event.by_stream:
             self._beliefs.reroute(event.sender, event.source)
         if join.reply and self._beliefs.roster.get(event.sender) is not None:
-            self._answer(event, self._beliefs.join(reply=False))
-
-    def _on_ping(self, event: Received, ping: Ping, now_ms: int) -> None:
-        self._learn(event, ping.updates, ping.facts, now_ms)
-        if event.by_stream:
-            self._answer(event, Ack(ping.sequence))
-        else:
-            self._answer(event, Ack(ping.sequence, *self._rumours_for(event.sender)))
-
-    def _on_ack(self, event: Received, ack: Ack, now_ms: int) -> None:
-        self._learn(event, ack.updates, ack.facts, now_ms)
-        match self._probes.acked(event.sender, ack.sequence):
-            case Probe():
-                self._beliefs.health.improve()
-            case Relay(asker=asker, asked_sequence=asked_sequence):
-                self._send(asker, Ack(asked_sequence))
-            case None:
-                pass  # late, or the answer to a ring
-
-    def _on_ping_request(self, event: Received, request: PingRequest, now_ms: int) -> None:
-        self._learn(event, request.updates, (), now_ms)
-        if self._beliefs.roster.get(request.target) is None:
-            self._send(event.sender, Nack(request.sequence))
-            return
-        sequence = self._probes.relay(
-            event.sender,
-            request.sequence,
-            request.target,
-            until_ms=now_ms + self._config.probe_interval_ms,
-            nack_at_ms=now_ms + self._config.nack_timeout_ms,
-        )
-        if sequence is None:
-            self._beliefs.drop("relays_full")
-            return
-        self._ping(request.target, sequence)
+            self._beliefs.answer(event, self._beliefs.join(reply=False))
 
     def _on_sync(self, event: Received, sync: Sync, now_ms: int) -> None:
         beliefs = self._beliefs
@@ -432,15 +358,33 @@ class Membership:
         if sync.reply:
             beliefs.emit(Post(event.sender, beliefs.table(reply=False)))
 
+    # --- Admission -------------------------------------------------------------------------------
+
+    def _on_stranger(self, event: Received, now_ms: int) -> None:
+        """Nobody here: what it says of itself waits until it is."""
+        self._beliefs.drop(self._proofs.refusal(event.sender))
+        join = event.message
+        if isinstance(join, Join) and event.sender == join.record.node_id == join.facts.node_id:
+            self._learn(event, (join.record,), (join.facts,), now_ms)
+
+    def _on_barred(self, node_id: NodeId) -> None:
+        if node_id == self._id:
+            self._is_stopped = True
+            self._beliefs.emit(Stopped())
+            return
+        self._beliefs.bar(node_id)
+        self._prober.forget(node_id)
+        self._courtesies.forget(node_id)
+
     # --- Courtesies ------------------------------------------------------------------------------
 
     def _introduce(self, event: Received, now_ms: int) -> None:
         """To a sender that this node does not know (any more), or not in this life of it."""
-        if not self._may_address(event.sender, now_ms):
+        if not self._courtesies.is_due(event.sender, now_ms):
             return
         if not event.by_stream:
             self._beliefs.emit(Route(event.sender, event.source))
-        self._answer(event, self._beliefs.join(reply=True))
+        self._beliefs.answer(event, self._beliefs.join(reply=True))
 
     def _maybe_tell_of_death(self, event: Received, now_ms: int) -> None:
         """Somebody believed dead speaks: it must hear of its death to refute it."""
@@ -449,16 +393,8 @@ class Membership:
             return
         if event.boot_epoch > held.record.boot_epoch:
             return  # another life; it was asked for its record
-        if self._may_address(event.sender, now_ms):
-            self._answer(event, Rumours((held.record,)))
-
-    def _may_address(self, node_id: NodeId, now_ms: int) -> bool:
-        last_ms = self._courtesies.pop(node_id, None)
-        is_due = last_ms is None or now_ms - last_ms >= COURTESY_INTERVAL_MS
-        self._courtesies[node_id] = now_ms if last_ms is None or is_due else last_ms
-        if len(self._courtesies) > COURTESIES_MAX:
-            del self._courtesies[next(iter(self._courtesies))]
-        return is_due
+        if self._courtesies.is_due(event.sender, now_ms):
+            self._beliefs.answer(event, Rumours((held.record,)))
 
     def _learn(
         self,
@@ -476,16 +412,6 @@ class Membership:
             for claim in claims
         ]
         self._beliefs.learn_all(placed, facts, event.sender, now_ms, from_table)
-
-    def _answer(self, event: Received, message: Message) -> None:
-        """The way it came."""
-        if event.by_stream:
-            self._beliefs.emit(Post(event.sender, message))
-        else:
-            self._send(event.sender, message)
-
-    def _send(self, to: NodeId, message: Message) -> None:
-        self._beliefs.emit(Send(to, message))
 
     def _jittered(self, interval_ms: int) -> int:
         """A tenth more or less, so that members do not act in step."""

@@ -1,7 +1,8 @@
 """What members tell each other about who is here. All but Sync travel in packets.
 
 A MemberRecord is one claim about one member: (boot_epoch, incarnation, state) orders the claims.
-Facts ride beside it, ordered by (boot_epoch, facts.version); only their owner writes them.
+Facts ride beside it, ordered by (boot_epoch, facts.version); only their owner writes them. Both
+carry their owner's signature (proofs.py), also where others tell them on.
 """
 
 from typing import Annotated
@@ -13,6 +14,9 @@ from rain.model import Address, Count, Facts, MemberState, NodeId, ShortText, Va
 
 UPDATES_PER_PACKET_MAX = 32
 MEMBERS_MAX = 512
+SIGNATURE_BYTES = 64
+
+Signature = Annotated[bytes, Meta(max_length=SIGNATURE_BYTES)]
 
 
 class MemberRecord(Value, frozen=True):
@@ -24,12 +28,15 @@ class MemberRecord(Value, frozen=True):
     state: MemberState
     accuser: NodeId = NodeId("")
     """For SUSPECT and DEAD: who says so. Distinct accusers shorten a suspicion."""
+    signature: Signature = b""
+    """Of the subject. Of an accusation: that of the ALIVE claim which it is about."""
 
 
 class FactsRecord(Value, frozen=True):
     node_id: NodeId
     boot_epoch: Count
     facts: Facts
+    signature: Signature = b""
 
 
 Updates = Annotated[tuple[MemberRecord, ...], Meta(max_length=UPDATES_PER_PACKET_MAX)]

@@ -133,6 +133,18 @@ class Probes:
         if probe is not None and sender in probe.helpers and sender not in probe.nacked:
             probe.nacked += (sender,)
 
+    def forget(self, node_id: NodeId) -> None:
+        """It is no member any more: nobody asks for it, and nobody waits for its answer."""
+        for probe in self._probes.values():
+            probe.helpers = tuple(helper for helper in probe.helpers if helper != node_id)
+            probe.nacked = tuple(helper for helper in probe.nacked if helper != node_id)
+        self._probes = {n: probe for n, probe in self._probes.items() if probe.target != node_id}
+        self._relays = {
+            number: relay
+            for number, relay in self._relays.items()
+            if node_id not in (relay.asker, relay.target)
+        }
+
     def next_deadline_ms(self) -> int | None:
         if not self._probes and not self._relays:
             return None

@@ -1,6 +1,7 @@
 """What gossip keeps on disk: whom it knew, so that a restarted node can ring them."""
 
 from rain.effects import Record
+from rain.gossip.messages import Signature
 from rain.model import Address, Count, MemberState, NodeId, ShortText
 
 
@@ -13,6 +14,7 @@ class MemberRow(Record, frozen=True, tag="gm"):
     boot_epoch: Count
     incarnation: Count
     state: MemberState
+    signature: Signature = b""
 
     def key(self) -> str:
         return f"member/{self.node_id}"

@@ -55,6 +55,18 @@ class Roster:
     def is_full(self) -> bool:
         return len(self._members) >= MEMBERS_MAX - 1
 
+    def may_change(self, claim: MemberRecord) -> bool:
+        """Whether a claim like this, if it is true, is worth a look: not the death of a stranger,
+        nor what was said of an earlier life or incarnation."""
+        held = self._members.get(claim.node_id)
+        if held is None:
+            return claim.state < MemberState.DEAD
+        return claim_order(claim)[:2] >= claim_order(held.record)[:2]
+
+    def are_newer_facts(self, claim: FactsRecord) -> bool:
+        held = self._members.get(claim.node_id)
+        return held is not None and newer_facts(held.facts_record, claim) != held.facts_record
+
     def merge(self, claim: MemberRecord) -> tuple[Member | None, Member] | None:
         """Before and after, if the claim is news; it must be acceptable, and there must be room."""
         held = self._members.get(claim.node_id)
@@ -80,9 +92,14 @@ class Roster:
     def merge_facts(self, claim: FactsRecord) -> Member | None:
         """The member with its new facts, if they are news."""
         held = self._members.get(claim.node_id)
-        if held is None or newer_facts(held.facts_record, claim) == held.facts_record:
+        if held is None or not self.are_newer_facts(claim):
             return None
-        after = replace(held, facts=claim.facts, facts_boot_epoch=claim.boot_epoch)
+        after = replace(
+            held,
+            facts=claim.facts,
+            facts_boot_epoch=claim.boot_epoch,
+            facts_signature=claim.signature,
+        )
         self._members[claim.node_id] = after
         return after
 
@@ -147,18 +164,37 @@ class Roster:
         self._here = None
         row, written = _row_of(member.record), self._rows.get(node_id)
         # The incarnation alone is not worth a write: a restart asks everybody anyway.
-        if written is None or replace(row, incarnation=written.incarnation) != written:
+        if written is None or _as_written(row, written) != written:
             self._unwritten[node_id] = None
 
 
 def _row_of(record: MemberRecord) -> MemberRow:
     state = MemberState.ALIVE if record.state is MemberState.SUSPECT else record.state
     return MemberRow(
-        record.node_id, record.name, record.address, record.boot_epoch, record.incarnation, state
+        record.node_id,
+        record.name,
+        record.address,
+        record.boot_epoch,
+        record.incarnation,
+        state,
+        record.signature,
     )
+
+
+def _as_written(row: MemberRow, written: MemberRow) -> MemberRow:
+    """With the incarnation of the other, and the signature that belongs to it."""
+    return replace(row, incarnation=written.incarnation, signature=written.signature)
 
 
 def _record_of(row: MemberRow) -> MemberRecord:
     """Whether it lives is to be seen; only a goodbye is still true after a restart."""
     state = MemberState.LEFT if row.state is MemberState.LEFT else MemberState.ALIVE
-    return MemberRecord(row.node_id, row.name, row.address, row.boot_epoch, row.incarnation, state)
+    return MemberRecord(
+        row.node_id,
+        row.name,
+        row.address,
+        row.boot_epoch,
+        row.incarnation,
+        state,
+        signature=row.signature,
+    )

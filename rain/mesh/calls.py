@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 
 from rain.mesh.frames import (
+    ARGS_BYTES_MAX,
     CONTENT_BYTES_MAX,
     Alive,
     Answer,
@@ -85,11 +86,17 @@ class Caller:
     def is_idle(self) -> bool:
         return self._connection is None and not self._calls and not self._dialling.locked()
 
+    @property
+    def connection(self) -> Connection | None:
+        return self._connection
+
     def close(self) -> None:
         if self._connection is not None:
             self._connection.abort()
 
     async def call(self, verb: str, args: bytes) -> AsyncGenerator[bytes, None]:
+        if len(args) > ARGS_BYTES_MAX:
+            raise CallError("the question is too long")
         if len(self._calls) >= CALLS_MAX:
             raise CallError("too many calls to that node at once")
         connection = await self._connected()
@@ -132,7 +139,7 @@ class Caller:
                     self._connection = await self._dial()
                 except BrokenConnection as error:
                     self._count(error.reason)
-                    raise CallError(f"that node does not answer ({error.reason})") from None
+                    raise CallError(f"that node does not answer ({error.words})") from None
                 self._spawn(self._read_forever(self._connection))
             return self._connection
 
@@ -259,16 +266,17 @@ class Callee:
             serve = self._verbs.get(verb)
             if serve is None:
                 raise CallError(f"this node knows no {verb!r}; upgrade Rain there")
-            assert self._connection.peer is not None, "only a verified sender calls"
+            assert self._connection.peer is not None, "only somebody who was let in calls"
             await self._send_answers(number, call, serve(self._connection.peer, args))
         except BrokenConnection as broken:
             self._count(broken.reason)
             self._connection.abort()
         except CallError as refused:
             error = str(refused)
-        except Exception as failure:  # arguments come from a peer: they must not end this agent
+        except Exception:  # arguments come from a peer: they must not end this agent
+            # Nor learn from it: an exception may quote what is nobody's business.
             self._count("call_failed")
-            error = f"{type(failure).__name__}: {failure}"
+            error = "failed here"
         finally:
             self._say_over(Over(number, error[:REASON_CHARS_MAX]))
 

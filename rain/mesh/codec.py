@@ -4,12 +4,15 @@ Past this file there is no dict, no list and no bytes of unknown shape. `decode`
 whatever a peer wrote: bad msgpack, bad text, wrong types, numbers out of bounds and nests without
 end all come back as Rejected. Two neighbouring versions understand each other because unknown
 fields at the end are ignored and missing ones take their defaults.
+
+Bytes are read straight into the type that their tag names, so the first thing that does not belong
+ends the reading: nothing is ever built that the type has no room for (docs/adr/0003).
 """
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any, TypeVar, get_args
 
-import msgpack
 import msgspec
 
 from rain.effects import Message, Record
@@ -18,14 +21,25 @@ from rain.election.records import ElectionRecord
 from rain.gossip.messages import GossipMessage
 from rain.gossip.records import GossipRecord
 from rain.model import Value
-from rain.sched.messages import SchedMessage
+from rain.sched.messages import Patch, Propose, Replicate, SchedMessage
 from rain.sched.records import SchedRecord
+from rain.trust.messages import TrustMessage
+from rain.trust.records import TrustRecord
 
 ENCODED_BYTES_MAX = 16 * 1024 * 1024
 """Of one message or record. What fits into a packet or a frame is the envelope's to say."""
 
-ARRAY_MAX = 131_072
-"""Elements of one array. msgpack makes room for what a header claims before it reads on."""
+PATCHES_BYTES_MAX = 2 * 1024 * 1024
+"""Of a message with job patches: they are cut at half of it, and the smallest values that patches
+are made of take fifty times their bytes."""
+TAG_BYTES_MAX = 31
+
+# Of msgpack: where the first element begins behind the header of an array, by the header's first
+# byte, and the header of text of no length.
+_TAG_AT = {**dict.fromkeys(range(0x90, 0xA0), 1), 0xDC: 3, 0xDD: 5}
+_SHORT_TEXT = 0xA0
+
+_WITH_PATCHES = (Propose, Replicate, Patch)
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -74,9 +88,11 @@ def _kinds_in(*unions: Any) -> Iterator[Any]:
 
 
 _MESSAGES: dict[str, type[Message]] = by_tag(
-    _kinds_in(GossipMessage, ElectionMessage, SchedMessage)
+    _kinds_in(TrustMessage, GossipMessage, ElectionMessage, SchedMessage)
 )
-_RECORDS: dict[str, type[Record]] = by_tag(_kinds_in(GossipRecord, ElectionRecord, SchedRecord))
+_RECORDS: dict[str, type[Record]] = by_tag(
+    _kinds_in(TrustRecord, GossipRecord, ElectionRecord, SchedRecord)
+)
 
 
 def pack(value: Value) -> bytes:
@@ -90,27 +106,32 @@ def unpack(body: bytes, kinds: dict[str, type[T]]) -> T | Rejected:
     """One value of these types, or why there is none. Never raises, whatever the bytes."""
     if len(body) > ENCODED_BYTES_MAX:
         return Rejected("too_long")
-    try:
-        fields = _unpack_fields(body)
-    # All that unpacking strange bytes may raise; msgpack's own errors are ValueErrors.
-    except (ValueError, TypeError, OverflowError, RecursionError, MemoryError):
-        return Rejected("msgpack")
-    tag = fields[0] if isinstance(fields, list) and fields else None
-    kind = kinds.get(tag) if isinstance(tag, str) else None
+    if not body or body[0] not in _TAG_AT:
+        return Rejected("msgpack")  # whatever it is, it is no array
+    kind = kinds.get(_tag_of(body))
     if kind is None:
         return Rejected("unknown_tag")
+    if len(body) > PATCHES_BYTES_MAX and issubclass(kind, _WITH_PATCHES):
+        return Rejected("too_long")
+    decoder: msgspec.msgpack.Decoder[T] = _decoder(kind)
     try:
-        return msgspec.convert(fields, kind, builtin_types=(bytes,))
+        return decoder.decode(body)
     except msgspec.ValidationError:
         return Rejected("bad_field")
+    # All else that reading strange bytes may raise: cut off, no msgpack, no UTF-8, too deep.
+    except (msgspec.DecodeError, ValueError, RecursionError, MemoryError):
+        return Rejected("msgpack")
 
 
-def _unpack_fields(body: bytes) -> Any:
-    return msgpack.unpackb(
-        body,
-        max_str_len=len(body),
-        max_bin_len=len(body),
-        max_array_len=min(len(body), ARRAY_MAX),
-        max_map_len=0,
-        max_ext_len=0,
-    )
+def _tag_of(body: bytes) -> str:
+    """What the first element of an array says, where that is short text; else nothing."""
+    at = _TAG_AT[body[0]]
+    length = body[at] - _SHORT_TEXT if at < len(body) else -1
+    if not 0 <= length <= TAG_BYTES_MAX:
+        return ""
+    return body[at + 1 : at + 1 + length].decode("ascii", "replace")
+
+
+@cache
+def _decoder(kind: type[T]) -> msgspec.msgpack.Decoder[T]:
+    return msgspec.msgpack.Decoder(kind)

@@ -1,52 +1,78 @@
-"""Frames on one TCP connection: a length of 4 bytes, then a sealed envelope, both ways.
+"""Frames on one TLS connection: a length of 4 bytes, then a packed frame, both ways.
 
-A connection begins with 16 random bytes from each side, in the clear. Their hash, the binding,
-is repeated inside every sealed frame, so a frame counts on the connection it was written for and
-on no other: a recorded stream that is played again is refused by its first frame, even by a node
-that has been restarted since. The first frame of who dialled is a Hello. Until it is opened and
-verified the other end is a stranger: it gets little time and little memory.
+TLS keeps what is said from others and says whose it is; a TLS 1.3 handshake looks like success
+to the side whose certificate is refused, though, so each side introduces itself by a first frame
+(see meeting.py), and until that is accepted the other end is a stranger: it gets little time and
+little memory.
 """
 
 import asyncio
 import contextlib
-import secrets
 import socket
+import ssl
 import sys
-from collections.abc import Iterator
-from hashlib import blake2b
-from typing import Annotated
+from collections.abc import Iterable, Iterator
+from typing import Annotated, SupportsIndex
 
 from msgspec import Meta
 
+from rain.mesh.certificates import BUNDLE_BYTES_MAX
 from rain.mesh.codec import Rejected, by_tag, pack, unpack
-from rain.mesh.discovery import EVERYWHERE
-from rain.mesh.envelope import FRAME_BODY_BYTES_MAX, FRAME_BYTES_MAX, Channel, Envelope
-from rain.model import Address, Count, NodeId, Reason, ShortText, Value
+from rain.model import Count, NodeId, Reason, ShortText, Value
 
-STRANGER_FRAME_BYTES_MAX = 64 * 1024
+FRAME_BYTES_MAX = 16 * 1024 * 1024
+STRANGER_FRAME_BYTES_MAX = 8 * 1024
+STRANGER_BYTES_MAX = 16 * 1024
+EVIDENCE_BYTES_MAX = 12 * 1024
+"""All that is taken in from a connection before it is somebody's."""
 READ_AHEAD_BYTES = 64 * 1024
-CONNECT_TIMEOUT_MS = 1_000
 SEND_TIMEOUT_MS = 10_000
 """A peer that takes nothing for so long is stopped or swamped; its connection is cut."""
 UNSENT_BYTES_MAX = 2 * FRAME_BYTES_MAX
 CABLE_TIMEOUT_MS = 2_000
 """Bytes unacknowledged for so long break a connection, and so does silence of the machine."""
 KEEPALIVE_S = 1
+SHUTDOWN_TIMEOUT_S = 0.5
+"""To say goodbye; a peer that has gone does not hold up anybody for longer."""
 
-BINDING_BYTES = 16
 FRAME_PADDING_BYTES = 512
-"""Binding, tag, lengths, a verb: what a frame has around its body."""
-CONTENT_BYTES_MAX = FRAME_BODY_BYTES_MAX - FRAME_PADDING_BYTES
+"""Tag, lengths, a verb: what a frame has around its body."""
+CONTENT_BYTES_MAX = FRAME_BYTES_MAX - FRAME_PADDING_BYTES
+
+ARGS_BYTES_MAX = 64 * 1024
+"""Of a question. Many may wait for their answers at once, and each keeps its arguments."""
+
+ShownBundle = Annotated[bytes, Meta(max_length=BUNDLE_BYTES_MAX)]
 
 _LENGTH_BYTES = 4
 
 
 class Frame(Value, frozen=True):
-    """What travels on a connection, inside the seal."""
+    """What travels on a connection."""
 
 
 class Hello(Frame, frozen=True, tag="h"):
-    """The first frame of who dialled: here I am, and I know the pool."""
+    """The first frame of who dialled: who I am, from which boot, and what I speak."""
+
+    bundle: ShownBundle
+    boot_epoch: Count
+    protocol: Count
+
+
+class Welcome(Frame, frozen=True, tag="w"):
+    """The first frame of who was dialled, the same way round. Before it nothing is settled."""
+
+    bundle: ShownBundle
+    boot_epoch: Count
+    protocol: Count
+
+
+class Refused(Frame, frozen=True, tag="r"):
+    """Instead of a welcome, and the last frame."""
+
+    reason: ShortText
+    evidence: Annotated[bytes, Meta(max_length=EVIDENCE_BYTES_MAX)] = b""
+    """A message that proves it, for who was removed and has not heard of it."""
 
 
 class Posted(Frame, frozen=True, tag="p"):
@@ -56,7 +82,7 @@ class Posted(Frame, frozen=True, tag="p"):
 class Call(Frame, frozen=True, tag="c"):
     call: Count
     verb: ShortText
-    args: bytes
+    args: Annotated[bytes, Meta(max_length=ARGS_BYTES_MAX)]
 
 
 class Answer(Frame, frozen=True, tag="a"):
@@ -88,134 +114,119 @@ class Alive(Frame, frozen=True, tag="l"):
     """There is nothing to answer yet, but the agent at this end does run."""
 
 
-_FRAMES: dict[str, type[Frame]] = by_tag((Hello, Posted, Call, Answer, Over, More, Cancel, Alive))
+_FRAMES: dict[str, type[Frame]] = by_tag(
+    (Hello, Welcome, Refused, Posted, Call, Answer, Over, More, Cancel, Alive)
+)
 
 
 class BrokenConnection(Exception):
-    """It is of no use any more; the reason is one word, to be counted."""
+    """It is of no use any more; the reason is one word, to be counted, `words` are for people."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, words: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
+        self.words = words or reason
+
+
+class BoundedReader(asyncio.StreamReader):
+    """Takes in no more than `bytes_max`, where that is not None; then it breaks."""
+
+    def __init__(self, bytes_max: int | None) -> None:
+        super().__init__(limit=READ_AHEAD_BYTES)
+        self.bytes_max = bytes_max
+        self._taken_bytes = 0
+
+    def feed_data(self, data: Iterable[SupportsIndex]) -> None:
+        taken = bytes(data)
+        if self.bytes_max is not None:
+            self._taken_bytes += len(taken)
+            if self._taken_bytes > self.bytes_max:
+                if self.exception() is None:
+                    self.set_exception(BrokenConnection("too_much"))
+                return
+        super().feed_data(taken)
 
 
 class Connection:
-    """One TCP connection to one node. `peer` is who dialled it or was dialled."""
+    """One TLS connection to one node. `peer` is who dialled it or was dialled, once they met."""
 
-    def __init__(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        envelope: Envelope,
-        peer: NodeId | None,
-    ) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._envelope = envelope
-        self._binding = b""
+    def __init__(self, reader: BoundedReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
         self._awaited_bytes = 0
-        self.peer = peer
+        self.peer: NodeId | None = None
+        self.bundle = b""
         self.boot_epoch = 0
         address = writer.get_extra_info("peername") or ("", 0)
         self.host: str = address[0]
-        tune(writer.get_extra_info("socket"))
 
     @property
     def is_closed(self) -> bool:
-        return self._writer.is_closing()
+        return self.writer.is_closing()
 
-    async def greet(self, *, dialled: bool) -> None:
-        """Exchange the random bytes that bind every later frame to this connection."""
-        own = secrets.token_bytes(BINDING_BYTES)
-        with _as_broken():
-            self._writer.write(own)
-            theirs = await self._reader.readexactly(BINDING_BYTES)
-        both = own + theirs if dialled else theirs + own
-        self._binding = blake2b(both, digest_size=BINDING_BYTES).digest()
+    @property
+    def certificate(self) -> bytes:
+        """What the other end has shown and proven in the handshake (DER); empty: nothing."""
+        tls = self.writer.get_extra_info("ssl_object")
+        assert isinstance(tls, ssl.SSLObject), "every stream is TLS from its first byte"
+        return tls.getpeercert(binary_form=True) or b""
+
+    def settle(self, peer: NodeId, bundle: bytes, boot_epoch: int) -> None:
+        """The other end is this node: from now on it is taken at its word."""
+        self.peer = peer
+        self.bundle = bundle
+        self.boot_epoch = boot_epoch
+        self.reader.bytes_max = None
 
     async def receive(self) -> Frame:
-        """The next frame, verified to be the peer's, and for this node and connection.
-
-        May be cancelled and called again: nothing that was read is lost.
-        """
+        """The next frame. May be cancelled and called again: nothing that was read is lost."""
         with _as_broken():
             if not self._awaited_bytes:
-                header = await self._reader.readexactly(_LENGTH_BYTES)
+                header = await self.reader.readexactly(_LENGTH_BYTES)
                 self._awaited_bytes = int.from_bytes(header, "big")
             limit = STRANGER_FRAME_BYTES_MAX if self.peer is None else FRAME_BYTES_MAX
             if not 0 < self._awaited_bytes <= limit:
                 raise BrokenConnection("frame_length")
-            sealed = await self._reader.readexactly(self._awaited_bytes)
+            packed = await self.reader.readexactly(self._awaited_bytes)
         self._awaited_bytes = 0
-        return self._opened(sealed)
+        frame = unpack(packed, _FRAMES)
+        if isinstance(frame, Rejected):
+            raise BrokenConnection(frame.reason)
+        return frame
 
     def write(self, frame: Frame) -> None:
         """Hand a small frame to the kernel, soon."""
-        assert self.peer is not None, "a stranger is told nothing"
-        if self._writer.is_closing():
+        if self.writer.is_closing():
             raise BrokenConnection("closed")
-        if self._writer.transport.get_write_buffer_size() > UNSENT_BYTES_MAX:
+        if self.writer.transport.get_write_buffer_size() > UNSENT_BYTES_MAX:
             raise BrokenConnection("unsent")
-        sealed = self._envelope.seal(self._binding + pack(frame), self.peer, Channel.STREAM)
-        self._writer.write(len(sealed).to_bytes(_LENGTH_BYTES, "big"))
-        self._writer.write(sealed)
+        packed = pack(frame)
+        assert len(packed) <= FRAME_BYTES_MAX, f"a frame of {len(packed)} bytes"
+        self.writer.write(len(packed).to_bytes(_LENGTH_BYTES, "big"))
+        self.writer.write(packed)
 
     async def send(self, frame: Frame) -> None:
         """Write, then wait until the peer keeps up."""
         self.write(frame)
         try:
             async with asyncio.timeout(SEND_TIMEOUT_MS / 1_000):
-                await self._writer.drain()
+                await self.writer.drain()
         except TimeoutError:
             raise BrokenConnection("send_timeout") from None
         except OSError as error:
             raise BrokenConnection("lost") from error
 
-    def close(self) -> None:
-        """What was written still goes out."""
-        self._writer.close()
+    async def end(self) -> None:
+        """Hang up; what was written still goes out, if the peer takes it soon."""
+        self.writer.close()
+        with contextlib.suppress(OSError):
+            async with asyncio.timeout(2 * SHUTDOWN_TIMEOUT_S):
+                await self.writer.wait_closed()
+        self.abort()
 
     def abort(self) -> None:
-        self._writer.transport.abort()
-
-    def _opened(self, sealed: bytes) -> Frame:
-        opened = self._envelope.open(sealed, Channel.STREAM)
-        if isinstance(opened, Rejected):
-            raise BrokenConnection(opened.reason)
-        if self.peer is not None and opened.sender != self.peer:
-            raise BrokenConnection("other_sender")
-        if opened.body[:BINDING_BYTES] != self._binding:
-            raise BrokenConnection("other_connection")
-        frame = unpack(opened.body[BINDING_BYTES:], _FRAMES)
-        if isinstance(frame, Rejected):
-            raise BrokenConnection(frame.reason)
-        self.peer = opened.sender
-        self.boot_epoch = opened.boot_epoch
-        return frame
-
-
-async def dial(address: Address, peer: NodeId, envelope: Envelope, bind: str) -> Connection:
-    """A connection to that node, greeted and introduced."""
-    try:
-        async with asyncio.timeout(CONNECT_TIMEOUT_MS / 1_000):
-            reader, writer = await asyncio.open_connection(
-                address.host,
-                address.port,
-                limit=READ_AHEAD_BYTES,
-                local_addr=(bind, 0) if bind != EVERYWHERE else None,
-            )
-            try:
-                connection = Connection(reader, writer, envelope, peer)
-                await connection.greet(dialled=True)
-                connection.write(Hello())
-            except BaseException:
-                writer.transport.abort()
-                raise
-    except TimeoutError:
-        raise BrokenConnection("connect_timeout") from None
-    except OSError as error:
-        raise BrokenConnection("unreachable") from error
-    return connection
+        """Hang up, now."""
+        self.writer.transport.abort()
 
 
 @contextlib.contextmanager

@@ -1,52 +1,51 @@
-"""Streams over TCP, on the port number of the packets.
+"""Streams over mutual TLS 1.3, on the port number of the packets.
 
 Control: `post` hands frames of any size, in order, to the one connection this node keeps to each
 peer it talks to. It is dialled on demand and closed when idle. A frame that cannot be delivered is
 dropped and counted, with all that waited behind it: the cores ask again, and an old order must not
 arrive late. Bulk: `call` and `serve` (see calls.py) use connections of their own.
 
-Whoever connects is a stranger until its first frame is verified: STRANGERS_MAX of them at once, the
-oldest gives way, and none is kept longer than STRANGER_TIMEOUT_MS. A frame that is refused ends its
-connection, so what a stranger can cost is one check per connect.
+Who connects is a newcomer until it has shown a certificate of somebody who may be here (see
+accepting.py and meeting.py). Without a certificate it comes to the door, where it may ask to join
+or to renew and nothing else: DOOR_MAX at once, STRANGER_BYTES_MAX of words, DOOR_TIMEOUT_MS. A
+connection outlives what it was let in by, so `review` asks again for all of them and hangs up on
+those who were removed or have expired since.
 """
 
 import asyncio
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
+from rain.mesh.accepting import BACKLOG, NEWCOMER_TIMEOUT_MS, Acceptor, Place, Places
 from rain.mesh.calls import IDLE_TIMEOUT_MS, Callee, Caller, CallError, Serve
 from rain.mesh.discovery import EVERYWHERE, is_ipv4
-from rain.mesh.envelope import SENDERS_MAX, Envelope
-from rain.mesh.frames import (
-    CONTENT_BYTES_MAX,
-    READ_AHEAD_BYTES,
-    BrokenConnection,
-    Connection,
-    Hello,
-    Posted,
-    dial,
-)
+from rain.mesh.frames import CONTENT_BYTES_MAX, BrokenConnection, Connection, Posted
+from rain.mesh.meeting import REFUSED_BY_PEER, Admit, Evidence, Meeting, Shown, accept_tls
+from rain.mesh.tls import TlsIdentity
 from rain.mesh.transport import bind_error
 from rain.model import Address, NodeId
 
 __all__ = ["CallError", "Serve", "Streams"]
 
+PEERS_MAX = 1_024
 QUEUE_FRAMES_MAX = 1_024
 QUEUE_BYTES_MAX = 64 * 1024 * 1024
 """Of one peer, waiting to be sent."""
 BACKOFF_MS_MIN = 100
 BACKOFF_MS_MAX = 2_000
 """After a failed dial that address is left alone for so long; it doubles."""
-STRANGERS_MAX = 64
-STRANGER_TIMEOUT_MS = 10_000
+DOOR_MAX = 8
+DOOR_PER_HOST_MAX = 4
+DOOR_TIMEOUT_MS = 10_000
 CONNECTIONS_MAX = 1_024
 CONNECTIONS_PER_MEMBER_MAX = 8
-BACKLOG = 128
 
 FindAddress = Callable[[NodeId], Address | None]
 ReceiveFrame = Callable[[NodeId, int, bytes, str], object]
 """(sender, boot epoch, body, host it came from)"""
+Door = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+"""Serves a stream that has shown no certificate; it is closed afterwards."""
 
 
 class _Line:
@@ -72,24 +71,41 @@ class Streams:
     """Frames in by the callback, frames out by `post`; questions by `call` and `serve`."""
 
     def __init__(
-        self, envelope: Envelope, find_address: FindAddress, receive: ReceiveFrame
+        self,
+        tls: TlsIdentity,
+        node_id: NodeId,
+        boot_epoch: int,
+        find_address: FindAddress,
+        receive: ReceiveFrame,
+        admit: Admit,
+        shown: Shown,
+        door: Door | None,
+        misled: Callable[[NodeId, Address], None] = lambda node_id, address: None,
+        evidence: Evidence = lambda bundle: b"",
     ) -> None:
         self._bind = EVERYWHERE
         self._port = 0
-        self._envelope = envelope
+        self._tls = tls
+        self._node_id = node_id
+        self._meeting = Meeting(tls, boot_epoch, admit, shown, evidence, self._hear_evidence)
         self._find_address = find_address
+        self._misled = misled
         self._receive = receive
+        self._door = door
         self._verbs: dict[str, Serve] = {}
         self._lines: dict[NodeId, _Line] = {}
         self._callers: dict[NodeId, Caller] = {}
-        self._strangers: dict[Connection, None] = {}
         self._members: dict[Connection, NodeId] = {}
+        self._acceptor = Acceptor(self._serve_newcomer, self._spawn, self._count)
+        self._at_door = Places(DOOR_MAX, DOOR_PER_HOST_MAX)
         self._socket: socket.socket | None = None
         self._group: asyncio.TaskGroup | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = asyncio.Event()
         self._ended = asyncio.Event()
         self.dropped: dict[str, int] = {}
+        self.refusals: dict[NodeId, str] = {}
+        """Who would not have this node, and why, in words for people."""
 
     async def open(self, bind: str, port: int) -> None:
         """Take the port. MeshError when it is not to be had."""
@@ -131,13 +147,18 @@ class Streams:
         """The port taken; differs from the one asked for when that was 0."""
         return self._port
 
+    @property
+    def newcomers(self) -> int:
+        """How many are connected of whom nothing is known yet."""
+        return len(self._acceptor.newcomers)
+
     def post(self, to: NodeId, body: bytes) -> None:
         """Deliver this frame, if that node can be reached now."""
         assert len(body) <= CONTENT_BYTES_MAX, f"a frame of {len(body)} bytes"
-        assert to != self._envelope.node_id, "a node posts nothing to itself"
+        assert to != self._node_id, "a node posts nothing to itself"
         line = self._lines.get(to)
         if line is None:
-            if len(self._lines) >= SENDERS_MAX or self._group is None or self._closed.is_set():
+            if len(self._lines) >= PEERS_MAX or self._group is None or self._closed.is_set():
                 return self._count("no_line")
             line = self._lines[to] = _Line()
             self._spawn(self._deliver_forever(to, line))
@@ -156,11 +177,11 @@ class Streams:
         """Ask; the answers come one by one. CallError when the call fails or breaks off."""
         if self._group is None or self._closed.is_set():
             raise CallError("this node is not running")
-        if node_id == self._envelope.node_id:
+        if node_id == self._node_id:
             raise CallError("a node does not call itself")
-        if node_id not in self._callers and len(self._callers) >= SENDERS_MAX:
+        if node_id not in self._callers and len(self._callers) >= PEERS_MAX:
             self._callers = {key: each for key, each in self._callers.items() if not each.is_idle}
-            if len(self._callers) >= SENDERS_MAX:
+            if len(self._callers) >= PEERS_MAX:
                 raise CallError("too many nodes are being called")
         caller = self._callers.get(node_id)
         if caller is None:
@@ -172,6 +193,18 @@ class Streams:
                 yield answer
         finally:
             await answers.aclose()
+
+    def review(self) -> None:
+        """Hang up on everybody who may not be here any more."""
+        posting = [line.connection for line in self._lines.values()]
+        calling = [caller.connection for caller in self._callers.values()]
+        for connection in [*self._members, *posting, *calling]:
+            if connection is None or connection.is_closed:
+                continue
+            reason = self._meeting.refusal_now(connection)
+            if reason:
+                self._count(reason)
+                connection.abort()
 
     # --- out -------------------------------------------------------------------------------------
 
@@ -197,7 +230,7 @@ class Streams:
             if watcher is not None:
                 watcher.cancel()
             if line.connection is not None:
-                line.connection.close()
+                await line.connection.end()
 
     async def _has_work(self, line: _Line) -> bool:
         """False: nothing was posted for so long that the connection is not worth keeping."""
@@ -243,78 +276,106 @@ class Streams:
         address = self._find_address(to)
         if address is None or not is_ipv4(address.host) or not address.port:
             raise BrokenConnection("no_address")
-        return await dial(address, to, self._envelope, self._bind)
+        try:
+            connection = await self._meeting.dial(address, to, self._bind)
+        except BrokenConnection as error:
+            if error.reason == REFUSED_BY_PEER:
+                self.refusals.pop(to, None)
+                self.refusals[to] = error.words
+                if len(self.refusals) > PEERS_MAX:
+                    del self.refusals[next(iter(self.refusals))]
+            else:
+                self._misled(to, address)
+            raise
+        self.refusals.pop(to, None)
+        return connection
+
+    def _hear_evidence(self, peer: NodeId, body: bytes, host: str) -> None:
+        self._receive(peer, 0, body, host)
 
     # --- in --------------------------------------------------------------------------------------
 
-    def _on_connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._closed.is_set() or len(self._members) >= CONNECTIONS_MAX:
-            self._count("too_many_connections")
-            writer.transport.abort()
-            return
+    async def _serve_newcomer(self, tcp: socket.socket, place: Place) -> None:
+        connection: Connection | None = None
         try:
-            connection = Connection(reader, writer, self._envelope, None)
-        except OSError:  # hung up already
-            writer.transport.abort()
-            return
-        if len(self._strangers) >= STRANGERS_MAX:
-            self._count("too_many_strangers")
-            oldest = next(iter(self._strangers))
-            del self._strangers[oldest]
-            oldest.abort()
-        self._strangers[connection] = None
-        self._spawn(self._serve_connection(connection))
-
-    async def _serve_connection(self, connection: Connection) -> None:
-        callee = Callee(connection, self._verbs, self._spawn, self._count)
-        try:
-            await self._meet(connection)
-            while True:
-                frame = await connection.receive()
-                if isinstance(frame, Posted):
-                    assert connection.peer is not None, "only a verified sender posts"
-                    self._receive(
-                        connection.peer, connection.boot_epoch, frame.body, connection.host
-                    )
-                else:
-                    callee.handle(frame)
+            try:
+                async with asyncio.timeout(NEWCOMER_TIMEOUT_MS / 1_000):
+                    connection = await accept_tls(tcp, self._tls.server)
+                    if connection.certificate:
+                        await self._meeting.answer(connection, self._refusal_for)
+            except TimeoutError:
+                raise BrokenConnection("newcomer_timeout") from None
+            self._acceptor.newcomers.free(place)
+            if connection.peer is None:
+                await self._serve_at_door(connection)
+            else:
+                await self._serve_member(connection, connection.peer)
         except BrokenConnection as error:
             self._count(error.reason)
         finally:
-            callee.close()
-            self._strangers.pop(connection, None)
-            self._members.pop(connection, None)
-            connection.abort()
+            if connection is not None:
+                connection.abort()
 
-    async def _meet(self, connection: Connection) -> None:
-        """A stranger becomes a member by one small verified frame, soon."""
+    def _refusal_for(self, node_id: NodeId) -> str:
+        members = list(self._members.values())
+        is_full = len(members) >= CONNECTIONS_MAX
+        is_full = is_full or members.count(node_id) >= CONNECTIONS_PER_MEMBER_MAX
+        return "too_many_connections" if is_full else ""
+
+    async def _serve_member(self, connection: Connection, peer: NodeId) -> None:
+        self._members[connection] = peer
+        self._acceptor.newcomers.know(connection.host)
+        callee = Callee(connection, self._verbs, self._spawn, self._count)
         try:
-            async with asyncio.timeout(STRANGER_TIMEOUT_MS / 1_000):
-                await connection.greet(dialled=False)
-                hello = await connection.receive()
+            while True:
+                frame = await connection.receive()
+                if isinstance(frame, Posted):
+                    self._receive(peer, connection.boot_epoch, frame.body, connection.host)
+                else:
+                    callee.handle(frame)
+        finally:
+            callee.close()
+            del self._members[connection]
+
+    async def _serve_at_door(self, connection: Connection) -> None:
+        if self._door is None:
+            raise BrokenConnection("no_certificate")
+        place = Place(connection.host)
+        place.task = asyncio.current_task()
+        ousted = self._at_door.take(place)
+        if ousted is not None and ousted.task is not None:
+            self._count("too_many_at_door")
+            ousted.task.cancel()
+        try:
+            async with asyncio.timeout(DOOR_TIMEOUT_MS / 1_000):
+                await self._door(connection.reader, connection.writer)
+                await connection.end()
         except TimeoutError:
-            raise BrokenConnection("stranger_timeout") from None
-        if not isinstance(hello, Hello) or connection.peer is None:
-            raise BrokenConnection("unexpected")
-        if list(self._members.values()).count(connection.peer) >= CONNECTIONS_PER_MEMBER_MAX:
-            raise BrokenConnection("too_many_connections")
-        self._strangers.pop(connection, None)
-        self._members[connection] = connection.peer
+            raise BrokenConnection("door_timeout") from None
+        except (OSError, EOFError):
+            raise BrokenConnection("door_closed") from None
+        except BrokenConnection:
+            raise
+        except Exception as failure:  # words of strangers: they must not end this agent
+            raise BrokenConnection("door_failed") from failure
+        finally:
+            self._at_door.free(place)
+            place.task = None
 
     async def _serve_until_closed(self, listening: socket.socket) -> None:
-        server = await asyncio.start_server(
-            self._on_connect, sock=listening, limit=READ_AHEAD_BYTES
-        )
+        accepting = self._spawn(self._acceptor.accept_forever(listening))
         try:
             await self._closed.wait()
         finally:
-            server.close()
+            accepting.cancel()
+            await asyncio.wait([accepting])
+            listening.close()
             self._hang_up()
 
     def _hang_up(self) -> None:
         for task in list(self._tasks):
             task.cancel()
-        for connection in [*self._strangers, *self._members]:
+        for connection in self._members:
             connection.abort()
         for caller in self._callers.values():
             caller.close()

@@ -1,63 +1,93 @@
-"""A pool as one line of text that a person can copy: `rain1-` and base32.
+"""An invitation as one line of text that a script can carry: `rain1-` and base32.
 
-Inside: version 1 | pool id 16 | pool key 32 | name, UTF-8 | checksum 4. No address: a pool moves.
-Whoever has the line is in, so it is a secret like a password. Typing errors and lost ends are told
-apart from lines that never were a token; lost blanks, line breaks and capitals do no harm.
+Inside: version 2 | hash of the pool's root key 32 | seed 16 | checksum 4. The hash pins the pool:
+whoever uses the token checks the other end against it before it proves anything. The seed makes a
+key; its public half is what the pool knows of the token, so that members cannot use it themselves.
+No address and no name: a pool moves. Whoever has the line may join, so it is a secret like a
+password. Typing errors and lost ends are told apart from lines that never were a token; lost
+blanks, line breaks and capitals do no harm.
 """
 
 import base64
 import binascii
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 
-from rain.mesh.envelope import POOL_ID_BYTES, POOL_KEY_BYTES
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from rain.mesh.errors import MeshError
 from rain.model import Value
 
 PREFIX = "rain1-"
-NAME_BYTES_MAX = 64
+ROOT_HASH_BYTES = 32
+SEED_BYTES = 16
+INVITE_ID_CHARS = 10
 
-_VERSION = b"\x01"
+_OLD_VERSION = b"\x01"
+_VERSION = b"\x02"
 _CHECKSUM_BYTES = 4
-_NAME_AT = len(_VERSION) + POOL_ID_BYTES + POOL_KEY_BYTES
-_TEXT_CHARS_MAX = len(PREFIX) + -(-8 * (_NAME_AT + NAME_BYTES_MAX + _CHECKSUM_BYTES) // 5)
+_BODY_BYTES = len(_VERSION) + ROOT_HASH_BYTES + SEED_BYTES
+_OLD_TEXT_CHARS_MAX = 196
+"""Tokens of version 1 had the pool's name in them."""
 _ALPHABET = frozenset("abcdefghijklmnopqrstuvwxyz234567")
 
 
-class Pool(Value, frozen=True):
-    """What makes a node part of a pool."""
+class Token(Value, frozen=True):
+    """Which pool, and the secret that lets in."""
 
-    pool_id: bytes
-    name: str
-    key: bytes
+    root_hash: bytes
+    seed: bytes
 
     def __repr__(self) -> str:
-        """Without the key, so that no log or traceback tells it."""
-        return f"Pool({self.pool_id.hex()}, {self.name!r})"
+        """Without the seed, so that no log or traceback tells it."""
+        return f"Token({self.invite_id})"
 
-    def reason_unusable(self) -> str:
-        """'' when it can be used, or what is wrong with it."""
-        if len(self.pool_id) != POOL_ID_BYTES or len(self.key) != POOL_KEY_BYTES:
-            return "its id or its key is too short or too long"
-        if not self.name or not self.name.isprintable():
-            return "its name is empty or has characters that cannot be shown"
-        if len(self.name.encode()) > NAME_BYTES_MAX:
-            return f"its name is longer than {NAME_BYTES_MAX} bytes"
-        return ""
+    @property
+    def public_key(self) -> bytes:
+        """What the pool's invitation says of it."""
+        return self._key().public_key().public_bytes_raw()
+
+    @property
+    def invite_id(self) -> str:
+        return invite_id_of(self.public_key)
+
+    def sign(self, content: bytes) -> bytes:
+        """Prove to have the token, for this content only."""
+        return self._key().sign(content)
+
+    def pins(self, root_key: bytes) -> bool:
+        """Whether that is the root of the pool that the token is for."""
+        return sha256(root_key).digest() == self.root_hash
+
+    def _key(self) -> Ed25519PrivateKey:
+        stretched = blake2b(self.seed, digest_size=32, person=b"rain token key").digest()
+        return Ed25519PrivateKey.from_private_bytes(stretched)
 
 
-def encode_token(pool: Pool) -> str:
-    assert not pool.reason_unusable(), pool.reason_unusable()
-    content = _VERSION + pool.pool_id + pool.key + pool.name.encode()
+def invite_id_of(public_key: bytes) -> str:
+    """The name of the invitation whose token has that public key."""
+    digest = sha256(b"rain invite" + public_key).digest()
+    return base64.b32encode(digest).decode().lower()[:INVITE_ID_CHARS]
+
+
+def new_token(root_key: bytes, seed: bytes) -> Token:
+    """A token for the pool of that root; the seed must be fresh and unguessable."""
+    assert len(seed) == SEED_BYTES, f"a seed of {len(seed)} bytes"
+    return Token(sha256(root_key).digest(), seed)
+
+
+def encode_token(token: Token) -> str:
+    content = _VERSION + token.root_hash + token.seed
+    assert len(content) == _BODY_BYTES, f"a token of {len(content)} bytes"
     text = base64.b32encode(content + _checksum(content)).decode()
     return PREFIX + text.rstrip("=").lower()
 
 
-def decode_token(text: str) -> Pool:
-    """The pool in that line; MeshError says what is wrong with the line."""
+def decode_token(text: str) -> Token:
+    """The token in that line; MeshError says what is wrong with the line, never the line."""
     line = "".join(text.split()).lower()
     if not line.startswith(PREFIX):
         raise _error_of_prefix(line)
-    if len(line) > _TEXT_CHARS_MAX:
+    if len(line) > _OLD_TEXT_CHARS_MAX:
         raise MeshError("the token is too long", "copy one token, from rain1- to its end")
     coded = line.removeprefix(PREFIX)
     for at, char in enumerate(coded, start=len(PREFIX) + 1):
@@ -70,30 +100,30 @@ def decode_token(text: str) -> Pool:
         content = base64.b32decode(coded.upper() + "=" * (-len(coded) % 8))
     except binascii.Error:
         content = b""
-    if len(content) <= _NAME_AT + _CHECKSUM_BYTES:
-        raise MeshError("the token is cut short", "copy it from rain1- to its end")
-    return _pool_in(content)
+    if len(content) < _BODY_BYTES + _CHECKSUM_BYTES:
+        raise MeshError(
+            "the token is cut short",
+            "copy it from rain1- to its end, or make another: rain invite --token",
+        )
+    return _token_in(content)
 
 
-def _pool_in(content: bytes) -> Pool:
+def _token_in(content: bytes) -> Token:
     body, checksum = content[:-_CHECKSUM_BYTES], content[-_CHECKSUM_BYTES:]
     if _checksum(body) != checksum:
         raise MeshError(
             "the token is damaged: a character is wrong, or its end is missing",
             "copy it once more, or make another with: rain invite --token",
         )
-    if body[:1] != _VERSION:
+    if body[:1] == _OLD_VERSION:
+        raise MeshError(
+            "the token was made by an older Rain, whose pools let nobody in any more",
+            "upgrade Rain on the PC that made it, then make another: rain invite --token",
+        )
+    if body[:1] != _VERSION or len(body) != _BODY_BYTES:
         raise _newer()
-    ids_end = len(_VERSION) + POOL_ID_BYTES
-    pool = Pool(
-        pool_id=body[len(_VERSION) : ids_end],
-        name=body[_NAME_AT:].decode(errors="replace"),
-        key=body[ids_end:_NAME_AT],
-    )
-    reason = pool.reason_unusable()
-    if reason:
-        raise MeshError(f"the token names a pool that cannot be: {reason}", "ask for another one")
-    return pool
+    hash_end = len(_VERSION) + ROOT_HASH_BYTES
+    return Token(body[len(_VERSION) : hash_end], body[hash_end:])
 
 
 def _error_of_prefix(line: str) -> MeshError:

@@ -6,6 +6,11 @@ work and belongs into the agent's task group; it ends with `close`.
 
 A socket that is bound to one address of its own hears no broadcasts on Linux, so then a second one
 listens at the broadcast address of that interface; it never sends.
+
+Two kinds of packets share the port, told apart by their first bytes: those of the pool and the
+clear beacons (see beacon.py). What is sent only because a packet asked for it goes out by `answer`
+and `answer_beacon`, so much a second and no more: a source address may be forged. Whoever asks by
+beacon uses up its own address's share first, and what it is not told is not made either.
 """
 
 import asyncio
@@ -17,6 +22,7 @@ from collections.abc import Callable, Iterable
 import asyncio_dgram
 from asyncio_dgram.aio import DatagramServer, TransportClosed
 
+from rain.mesh.beacon import BEACON_MAGIC
 from rain.mesh.discovery import (
     EVERYWHERE,
     broadcast_addresses,
@@ -39,16 +45,62 @@ RECEIVE_BUFFER_BYTES = 1024 * 1024
 SEND_TIMEOUT_MS = 100
 ERRORS_SHOWN_MAX = 32
 
+ANSWERS_PER_SECOND_MAX = 1_024
+"""Of the envelope's: whoever draws one has, or has recorded, a packet of the pool."""
+BEACON_ANSWERS_PER_SECOND_MAX = 50
+"""Anybody can ask by beacon."""
+BEACON_ANSWERS_PER_HOST_MAX = 8
+"""Of these to one address; somebody who seeks a pool asks once or twice a second."""
+
 Receive = Callable[[bytes, Address], None]
 
 
-class Transport:
-    """Packets in by the callback, packets out by `send` and `broadcast`."""
+class _Quota:
+    """So many a second."""
 
-    def __init__(self, bind: str, port: int, receive: Receive) -> None:
+    def __init__(self, per_second: int) -> None:
+        self._per_second = per_second
+        self._second = 0
+        self._used = 0
+
+    def take(self, now_s: float) -> bool:
+        if int(now_s) != self._second:
+            self._second = int(now_s)
+            self._used = 0
+        self._used += 1
+        return self._used <= self._per_second
+
+
+class _SharedQuota(_Quota):
+    """So many a second for all, and so many for each."""
+
+    def __init__(self, per_second: int, per_host: int) -> None:
+        super().__init__(per_second)
+        self._per_host = per_host
+        self._used_by: dict[str, int] = {}
+        """Of this second; no longer than the quota, as what is refused is not noted."""
+
+    def take_for(self, host: str, now_s: float) -> bool:
+        if int(now_s) != self._second:
+            self._used_by.clear()
+        if self._used_by.get(host, 0) >= self._per_host or not self.take(now_s):
+            return False
+        self._used_by[host] = self._used_by.get(host, 0) + 1
+        return True
+
+
+class Transport:
+    """Packets in by the callbacks, packets out by `send`, `broadcast` and the answers."""
+
+    def __init__(self, bind: str, port: int, receive: Receive, beacon: Receive) -> None:
         self._bind = bind
         self._port = port
         self._receive = receive
+        self._beacon = beacon
+        self._answers = _Quota(ANSWERS_PER_SECOND_MAX)
+        self._beacon_answers = _SharedQuota(
+            BEACON_ANSWERS_PER_SECOND_MAX, BEACON_ANSWERS_PER_HOST_MAX
+        )
         self._streams: list[DatagramServer] = []
         self._waiting: deque[tuple[bytes, tuple[str, int]]] = deque()
         self._wake = asyncio.Event()
@@ -109,6 +161,20 @@ class Transport:
         for address in targets[:BROADCAST_ADDRESSES_MAX]:
             self.send(address, packet)
 
+    def answer(self, address: Address, packet: bytes) -> None:
+        """Send what the envelope replies to where a packet came from."""
+        if self._answers.take(asyncio.get_running_loop().time()):
+            self.send(address, packet)
+        else:
+            self._count("answers")
+
+    def answer_beacon(self, address: Address, make: Callable[[], bytes]) -> None:
+        """Make a beacon and send it to where one came from, if there is one left to give."""
+        if self._beacon_answers.take_for(address.host, asyncio.get_running_loop().time()):
+            self.send(address, make())
+        else:
+            self._count("answers")
+
     async def _receive_forever(self, stream: DatagramServer) -> None:
         while not self._closing:
             for _ in range(PACKETS_PER_TURN):
@@ -121,7 +187,9 @@ class Transport:
                     self._count_error(error)
                     continue
                 assert isinstance(source, tuple), "an IPv4 socket hears from host and port"
-                self._receive(bytes(packet), Address(source[0], source[1]))
+                packet = bytes(packet)
+                receive = self._beacon if packet.startswith(BEACON_MAGIC) else self._receive
+                receive(packet, Address(source[0], source[1]))
             await asyncio.sleep(0)
 
     async def _send_forever(self, stream: DatagramServer) -> None:

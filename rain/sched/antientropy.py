@@ -2,7 +2,7 @@
 
 Roles and messages. Two ways, both over streams, both under the epoch that is followed:
 
-* Spreading: the coordinator posts what is new to all members, gathered for `spread_interval_ms`,
+* Spreading: the coordinator posts what is new to all keepers, gathered for `spread_interval_ms`,
   so that reads on any node are fresh. Lost with its stream, and nobody minds.
 * Exchange: acknowledgements of heartbeats carry the follower's table digest. One that differs for
   `differs_ms` gets the coordinator's digests job by job, page after page (Digests). It answers
@@ -14,6 +14,10 @@ Bounds. With one follower one exchange is in flight, the next begins `exchange_i
 at the earliest, or so much later that no more than EXCHANGE_BYTES_PER_MS flow on average; at most
 FRAMES_MAX frames are sent at a time (what differs still will differ the next time). A job that is
 larger than that goes on, the next time, where it was cut.
+
+Nobody brings the coordinator what it has not asked for: such a Patch is dropped and counted.
+
+Workers take no part: they keep no copies, and whatever digest they acknowledge is ignored.
 
 What it does not do: count copies. Knowledge that arrives this way is acknowledged to nobody.
 """
@@ -32,11 +36,15 @@ FRAMES_MAX = 16
 """Of patches, in answer to one message."""
 FRAMES_TASKS_MAX = 20_000
 """Of one job, in answer to one message."""
+DUE_MAX = 4 * FRAMES_MAX
+"""Frames that one follower may still send because it was asked; several pages may be under way."""
 RESUMES_MAX = 1_000
 """Jobs that were cut, each for one peer, remembered; a forgotten one begins anew."""
 SPREAD_MAX = 20_000
 """Patches gathered for spreading; beyond it they are dropped and exchanges make up for it."""
 EXCHANGE_BYTES_PER_MS = 1_000
+
+UNASKED = "knowledge_unasked"
 
 
 class AntiEntropyConfig(Value, frozen=True):
@@ -56,12 +64,18 @@ class _Follower:
     not_before_ms: int = 0
     next_page: JobId | None = None
     has_answered: bool = False
+    due: int = 0
+    """Frames it may still answer with."""
+
+    def ask(self) -> None:
+        self.due = min(self.due + FRAMES_MAX, DUE_MAX)
 
 
 class AntiEntropy:
     """Both sides; the coordinator's is idle while another node reigns."""
 
     def __init__(self, config: AntiEntropyConfig, ledger: Ledger, pool: Pool) -> None:
+        self.dropped: dict[str, int] = {}
         self._config = config
         self._ledger = ledger
         self._pool = pool
@@ -93,7 +107,7 @@ class AntiEntropy:
         self, node_id: NodeId, digest: bytes, is_busy: bool, now_ms: int
     ) -> list[Output]:
         """It acknowledged a heartbeat: does its table differ, and for how long?"""
-        if self._epoch is None or not self._pool.is_up(node_id):
+        if self._epoch is None or not self._pool.is_keeper(node_id):
             return []
         follower = self._followers.setdefault(node_id, _Follower())
         if digest == self._ledger.table.digest():
@@ -118,8 +132,13 @@ class AntiEntropy:
         follower.next_page = None
         return [self._page(node_id, follower, JobId(""))]
 
-    def has_answered(self, node_id: NodeId) -> bool:
-        """Has it said, in this reign, what its table has that this one lacks?"""
+    def is_heard(self, node_id: NodeId) -> bool:
+        """Has it said, in this reign, what its table has that this one lacks?
+
+        A worker has no table; nor has this node another one.
+        """
+        if node_id == self._pool.node_id or not self._pool.is_keeper(node_id):
+            return True
         follower = self._followers.get(node_id)
         return follower is not None and follower.has_answered
 
@@ -129,10 +148,12 @@ class AntiEntropy:
 
     def on_answer(self, sender: NodeId, message: Patch, now_ms: int) -> list[Output]:
         """A follower's knowledge and wishes."""
-        outputs: list[Output] = [*self._ledger.persist(self._ledger.merge(message.patches))]
         follower = self._followers.get(sender)
-        if follower is None:
-            return outputs
+        if follower is None or not follower.due:
+            self.dropped[UNASKED] = self.dropped.get(UNASKED, 0) + 1
+            return []
+        follower.due -= 1
+        outputs: list[Output] = [*self._ledger.persist(self._ledger.merge(message.patches))]
         if follower.asked_ms is not None:
             follower.has_answered = True
         posts, sent_bytes = self._wanted(sender, message)
@@ -148,8 +169,9 @@ class AntiEntropy:
     def want(self, node_id: NodeId, jobs: Iterable[JobId]) -> list[Output]:
         """Ask a member for jobs that it spoke of and this table lacks."""
         wants = tuple(islice(jobs, DIGESTS_MAX))
-        if self._epoch is None or not wants:
+        if self._epoch is None or not wants or not self._pool.is_keeper(node_id):
             return []
+        self._followers.setdefault(node_id, _Follower()).ask()
         return [Post(node_id, Patch(self._epoch, (), wants))]
 
     def on_deadline(self, now_ms: int) -> list[Output]:
@@ -159,7 +181,7 @@ class AntiEntropy:
         return [
             Post(node_id, Patch(self._epoch, frame))
             for frame in frames(gathered(news))
-            for node_id in self._pool.others()
+            for node_id in self._pool.other_keepers()
         ]
 
     def next_deadline_ms(self) -> int | None:
@@ -177,8 +199,8 @@ class AntiEntropy:
 
     def on_news(self, sender: NodeId, message: Patch) -> list[Output]:
         """The coordinator's knowledge and wishes."""
-        outputs: list[Output] = [*self._ledger.persist(self._ledger.merge(message.patches))]
-        return outputs + self._wanted(sender, message)[0]
+        news = self._ledger.merge(message.patches, is_vouched=True)
+        return [*self._ledger.persist(news), *self._wanted(sender, message)[0]]
 
     # --- Inside ----------------------------------------------------------------------------------
 
@@ -186,6 +208,7 @@ class AntiEntropy:
         assert self._epoch is not None, "only a coordinator begins an exchange"
         digests = self._ledger.table.digests(first, DIGESTS_MAX)
         last = JobId("")
+        follower.ask()
         follower.next_page = None
         if len(digests) == DIGESTS_MAX:
             last = digests[-1].job_id

@@ -77,6 +77,14 @@ class Board:
                 for task in range(part.first, part.last + 1):
                     self._update(patch.job_id, task)
 
+    def forget(self, job_id: JobId) -> None:
+        """The table is about to forget this job."""
+        self._drop_queue(job_id)
+        for attempt_id in self.attempts_of(job_id):
+            job = self._table.job(job_id)
+            assert job is not None, "only attempts of known jobs are on the board"
+            self._leave(attempt_id, job.spec.need)
+
     # --- What waits ------------------------------------------------------------------------------
 
     def waiting_jobs(self) -> list[JobId]:

@@ -1,8 +1,9 @@
 """The coordinator: decides for every task what becomes of it, and sees to it that it happens.
 
-Every node has this core; it is idle while another one reigns. It composes who runs what
-(takeover.py asks, judgement.py concludes), who holds copies (replication.py), who lacks what
-(antientropy.py), what is ordered (orders.py) and where a task may go (placement.py).
+Every node has this core; it is idle while another one reigns. It composes what is taken in
+(intake.py), who runs what (takeover.py asks, judgement.py concludes), who holds copies
+(replication.py), who lacks what (antientropy.py), what is ordered (orders.py) and where a task
+may go (placement.py).
 
 A reign begins with an inventory; until it is closed nothing is judged and nothing placed. Then
 every change may make room or work, so one pass of placement follows every event, at most one
@@ -11,9 +12,10 @@ each `place_interval_ms`; what it decides is on this disk before the order leave
 Messages. In: Propose, Report, Inventory, Replicated, Patch. Out: Accepted, Assign, Stop,
 ReportAck, InventoryRequest, Replicate, Digests, Patch.
 
-A node counts as gone by gossip's word, by this node's own evidence (MemberUnreachable: E19), or
-when nothing was seen of it for `absent_ms`. While it is behind the brake its tasks are left
-alone, and jobs of those behind the brake are not started.
+A node counts as gone by gossip's word, by this node's own evidence (MemberUnreachable: E19), when
+nothing was seen of it for `absent_ms`, or once it is removed from the pool: then its tasks go
+elsewhere, and the jobs that were submitted on it go on. While it is behind the brake its tasks
+are left alone, and jobs of those behind the brake are not started.
 
 Invariants.
 J3 What one reign places on a node never exceeds what the node said to have.
@@ -24,26 +26,25 @@ The others are those of the parts.
 
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from rain.effects import (
     BrakeChanged,
     Effect,
     EpochSeen,
     FactsChanged,
     FollowerHeard,
-    MemberDown,
     MemberUnreachable,
-    MemberUp,
     Output,
-    Post,
 )
-from rain.model import AttemptId, Epoch, Job, JobId, MemberState, NodeId, Resources, Value
+from rain.model import AttemptId, Epoch, Job, JobId, NodeId, Resources, Value
 from rain.sched import decisions
 from rain.sched.antientropy import AntiEntropy, AntiEntropyConfig
 from rain.sched.cells import is_active
+from rain.sched.intake import Intake
 from rain.sched.judgement import Judgement, JudgementConfig
-from rain.sched.ledger import Ledger, are_too_large
+from rain.sched.ledger import Ledger
 from rain.sched.messages import (
-    Accepted,
     Inventory,
     JobPatch,
     Patch,
@@ -55,7 +56,7 @@ from rain.sched.orders import Orders, OrdersConfig, Reign
 from rain.sched.placement import Offer, Pick, Wish, place, why
 from rain.sched.pool import Pool
 from rain.sched.refusals import Refusals, RefusalsConfig
-from rain.sched.replication import Receipt, Replication, ReplicationConfig
+from rain.sched.replication import Replication, ReplicationConfig
 from rain.sched.takeover import Inventories, TakeoverConfig
 
 PASS_JOBS_MAX = 1_000
@@ -91,6 +92,7 @@ class Coordinator:
         self._reign = Reign()
         self._antientropy = antientropy
         self._replication = Replication(config.replication, ledger, pool)
+        self._intake = Intake(ledger, pool, self._replication)
         self._inventories = Inventories(config.takeover, pool)
         self._refusals = Refusals(config.refusals)
         self._orders = Orders(config.orders, self._table, self._reign)
@@ -110,6 +112,16 @@ class Coordinator:
         self._is_dirty = False
         self._placed_ms = 0
         self._swept_ms = 0
+
+    def counters(self) -> tuple[dict[str, int], ...]:
+        """What was dropped here and in the parts."""
+        return (
+            self.dropped,
+            self._intake.dropped,
+            self._replication.dropped,
+            self._antientropy.dropped,
+            self.judgement.dropped,
+        )
 
     # --- What others may look at -----------------------------------------------------------------
 
@@ -175,23 +187,9 @@ class Coordinator:
     # --- What members say ------------------------------------------------------------------------
 
     def on_propose(self, sender: NodeId, message: Propose, now_ms: int) -> list[Output]:
-        receipt = Receipt(sender, message.proposal)
-        if self._reign.epoch is None or self._replication.is_full():
+        if self._reign.epoch is None:
             return self._drop("proposal_not_taken")
-        if self._replication.is_waiting(receipt):
-            return []
-        # A submitter has no say over cells: only jobs and cancels are taken from it.
-        patches = tuple(patch.head() for patch in message.patches)
-        if are_too_large(patches):
-            error = "the jobs are larger than 1 MiB"
-            return [Post(sender, Accepted(message.proposal, self._reign.epoch, 0, error))]
-        news = self._ledger.merge(patches)
-        if not all(self._ledger.is_taken(patch) for patch in patches):
-            error = "the pool takes no more jobs"
-            refusal = Accepted(message.proposal, self._reign.epoch, 0, error)
-            return [*self._ledger.persist(news), Post(sender, refusal)]
-        known = self._ledger.known_part(patches)
-        return self._replication.commit(known, receipt, now_ms, sender)
+        return self._intake.on_propose(sender, message, self._reign.epoch, now_ms)
 
     def on_report(self, sender: NodeId, message: Report, now_ms: int) -> list[Output]:
         if message.epoch not in self._reign.epochs:
@@ -202,8 +200,11 @@ class Coordinator:
 
     def on_inventory(self, sender: NodeId, message: Inventory) -> list[Output]:
         # What a worker no longer knows may have succeeded: its table has to speak first.
-        if self._antientropy.has_answered(sender) or sender == self._pool.node_id:
-            self._inventories.on_inventory(sender, message)
+        if self._antientropy.is_heard(sender):
+            own = tuple(each for each in message.attempts if each.attempt_id.node_id == sender)
+            if len(own) < len(message.attempts):
+                self._drop("not_its_attempt")
+            self._inventories.on_inventory(sender, replace(message, attempts=own))
         return []
 
     def on_replicated(self, sender: NodeId, message: Replicated, now_ms: int) -> list[Output]:
@@ -214,26 +215,25 @@ class Coordinator:
 
     # --- What siblings say -----------------------------------------------------------------------
 
-    def on_member_up(self, notice: MemberUp, is_new: bool, now_ms: int) -> list[Output]:
+    def on_member_up(self, node_id: NodeId, is_new: bool, now_ms: int) -> list[Output]:
+        """It is here, or its role is another one now."""
         if not self.is_reigning():
             return []
         self._is_dirty = True
         self._note_capacities()
         if is_new:
-            self._unreachable.pop(notice.node_id, None)
-            self._inventories.forget(notice.node_id)
-            self._antientropy.forget(notice.node_id)
+            self._unreachable.pop(node_id, None)
+            self._inventories.forget(node_id)
+            self._antientropy.forget(node_id)
         return self._replication.on_members(now_ms)
 
-    def on_member_down(self, notice: MemberDown, now_ms: int) -> list[Output]:
+    def on_member_gone(self, node_id: NodeId, reason: str, now_ms: int) -> list[Output]:
         if not self.is_reigning():
             return []
-        self._inventories.forget(notice.node_id)
-        self._antientropy.forget(notice.node_id)
+        self._inventories.forget(node_id)
+        self._antientropy.forget(node_id)
         outputs = self._replication.on_members(now_ms)
-        if notice.state is MemberState.LEFT:
-            return outputs + self._lose(notice.node_id, "node left", now_ms)
-        return outputs + self._lose(notice.node_id, "node gone", now_ms)
+        return outputs + self._lose(node_id, reason, now_ms)
 
     def on_unreachable(self, notice: MemberUnreachable, now_ms: int) -> list[Output]:
         if not self.is_reigning() or not self._pool.is_up(notice.node_id):
@@ -304,7 +304,7 @@ class Coordinator:
         requests = self._inventories.ask(self._reign.beat, now_ms)
         outputs: list[Output] = []
         for request in requests:
-            if request.to != self._pool.node_id and not self._antientropy.has_answered(request.to):
+            if not self._antientropy.is_heard(request.to):
                 outputs += self._antientropy.exchange_with(request.to, now_ms)
         return [*outputs, *requests]
 
@@ -381,7 +381,7 @@ class Coordinator:
         self._is_dirty = True
         outputs: list[Output] = []
         for node_id in self._board.nodes():
-            is_gone = node_id in self._pool.down or node_id in self._unreachable
+            is_gone = self._pool.is_gone(node_id) or node_id in self._unreachable
             if self._pool.is_up(node_id) and not is_gone:
                 self._absent.pop(node_id, None)
                 continue

@@ -12,7 +12,8 @@ instant of their start. Whatever comes in, `_resolve` makes the cell and what is
   on disk the others are stopped.
 
 J1. The first word of a worker about an end stands; LOST, a conclusion, yields to a word. An end
-is acknowledged only when this reign has counted enough copies of it.
+is acknowledged only when this reign has counted enough copies of it. A worker's word counts for
+attempts on its own node, for no others.
 J4. An attempt of a known job is stopped only for a decision on disk: its task is over, or
 another attempt stands. What is not known at all is asked for (`want`), never stopped.
 """
@@ -120,7 +121,7 @@ class Judgement:
             attempt_id = report.attempt_id
             job = self._table.job(attempt_id.job_id)
             if attempt_id.node_id != sender:
-                self._drop("report_for_another_node")
+                self._drop("not_its_attempt")
             elif job is None:
                 unknown[attempt_id.job_id] = None
             elif attempt_id.task >= job.spec.tasks:

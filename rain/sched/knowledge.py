@@ -16,7 +16,14 @@ from msgspec.structs import replace
 
 from rain.model import NO_EPOCH, AttemptId, End, Job, JobId, NodeId, Value
 from rain.sched.cells import FAILURES, UNDECIDED, cell_key, join_ends
-from rain.sched.messages import AttemptEnd, Cell, JobPatch, TaskPatch
+from rain.sched.messages import (
+    NOT_CANCELLED,
+    AttemptEnd,
+    Cancel,
+    Cell,
+    JobPatch,
+    TaskPatch,
+)
 from rain.sched.states import TaskState, is_over, task_state
 
 DIGEST_BYTES = 8
@@ -27,7 +34,7 @@ _IS_OPEN = bytes(code < TaskState.SUCCEEDED for code in range(256))
 _encode = Encoder().encode
 
 
-def element(kind: str, job_id: JobId, content: int | Value | tuple[int, int | Cell] = 0) -> int:
+def element(kind: str, job_id: JobId, content: int | Value | Cancel | tuple[int, Cell] = 0) -> int:
     """The digest of one piece of knowledge; a job's digest is the XOR over all it consists of."""
     packed = _encode((kind, job_id, content))
     return int.from_bytes(blake2b(packed, digest_size=DIGEST_BYTES).digest(), "big")
@@ -55,14 +62,13 @@ class JobKnowledge:
     """Grows by the `learn_` methods; each says whether (or what) it did not know."""
 
     __slots__ = (
+        "_cancel",
         "_ends",
         "_epoch",
         "_failures",
         "_finished",
         "_generations",
         "_states",
-        "cancelled_through",
-        "cancelled_unix_ms",
         "cells",
         "counts",
         "digest",
@@ -73,8 +79,7 @@ class JobKnowledge:
     def __init__(self, job_id: JobId) -> None:
         self.job_id = job_id
         self.job: Job | None = None
-        self.cancelled_through = 0
-        self.cancelled_unix_ms = 0
+        self._cancel = NOT_CANCELLED
         self.cells: dict[int, Cell] = {}
         self.digest = 0
         self.counts = [0] * len(TaskState)
@@ -90,6 +95,10 @@ class JobKnowledge:
         """The newest end of all, and the digest for which that is true."""
         self._epoch = NO_EPOCH
         """The one seen last, to be shared (see _shared)."""
+
+    @property
+    def cancelled_through(self) -> int:
+        return self._cancel.cancelled_through
 
     def is_empty(self) -> bool:
         return not (self.job or self.cancelled_through or self.cells or self._ends)
@@ -160,19 +169,19 @@ class JobKnowledge:
         self._derive_states(job)
         return forgotten
 
-    def cancel(self) -> tuple[int, int]:
-        """Through which generation, and when that was said: the larger pair stands."""
-        return self.cancelled_through, self.cancelled_unix_ms
+    def cancel(self) -> Cancel:
+        """The largest that was learnt."""
+        return self._cancel
 
-    def learn_cancel(self, through: int, unix_ms: int = 0) -> bool:
-        before, cancel = self.cancel(), (through, unix_ms)
-        if not through or cancel <= before:
+    def learn_cancel(self, cancel: Cancel) -> bool:
+        before = self._cancel
+        if not cancel.cancelled_through or cancel <= before:
             return False
-        if before[0]:
+        if before.cancelled_through:
             self.digest ^= element("cancel", self.job_id, before)
-        self.cancelled_through, self.cancelled_unix_ms = cancel
+        self._cancel = cancel
         self.digest ^= element("cancel", self.job_id, cancel)
-        if self.job is not None and through > before[0]:
+        if self.job is not None and cancel.cancelled_through > before.cancelled_through:
             self._derive_states(self.job)
         return True
 
@@ -222,9 +231,7 @@ class JobKnowledge:
         start = bisect_left(ids, first)
         ids = ids[start:] if tasks_max is None else ids[start : start + tasks_max]
         tasks = pack_tasks((task, self.cell(task), self.entries(task)) for task in ids)
-        return JobPatch(
-            self.job_id, self.job, self.cancelled_through, tuple(tasks), self.cancelled_unix_ms
-        )
+        return JobPatch.of_parts(self.job_id, self.job, self._cancel, tuple(tasks))
 
     def check(self) -> None:
         """Everything kept along equals what it is kept for."""
@@ -254,7 +261,7 @@ class JobKnowledge:
         if self.job is not None:
             yield element("job", self.job_id)
         if self.cancelled_through:
-            yield element("cancel", self.job_id, self.cancel())
+            yield element("cancel", self.job_id, self._cancel)
         for task, cell in self.cells.items():
             yield element("cell", self.job_id, (task, cell))
         for entries in self._ends.values():

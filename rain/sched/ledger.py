@@ -10,7 +10,8 @@ rows of which write are missing.
 """
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
 
 from msgspec.msgpack import Encoder
 from msgspec.structs import replace
@@ -19,6 +20,7 @@ from rain.effects import Effect, Persist, Record
 from rain.model import TASKS_MAX, JobId
 from rain.sched.board import Board
 from rain.sched.messages import (
+    NOT_CANCELLED,
     PATCH_TASKS_MAX,
     PATCHES_MAX,
     AttemptEnd,
@@ -27,6 +29,7 @@ from rain.sched.messages import (
     TaskPatch,
 )
 from rain.sched.table import JOBS_MAX, Table
+from rain.sched.warrants import Warrants
 
 FRAME_BYTES_MAX = 1_048_576
 """Of the patches in one message, so that a bulky table never blocks a stream for long."""
@@ -34,6 +37,8 @@ NEWS_MAX = 100_000
 """Patches kept for spreading; beyond it they are dropped and anti-entropy finds them."""
 REWRITE_JOBS = 100
 """Jobs per write when everything is written anew."""
+FORGET_JOBS_MAX = 1_000
+"""Forgotten at a time: nobody waits for it."""
 
 _encode = Encoder().encode
 
@@ -41,15 +46,21 @@ _encode = Encoder().encode
 class Ledger:
     """The table, its rows on disk, and the news since `drain` was last called."""
 
-    def __init__(self, recovered: Iterable[Record]) -> None:
-        self.table = Table(recovered)
+    def __init__(self, recovered: Iterable[Record], warrants: Warrants) -> None:
+        self.warrants = warrants
+        self.table = Table(recovered, warrants)
         self.board = Board(self.table)
         self.is_disk_failed = False
         self._news: list[JobPatch] = []
 
-    def merge(self, patches: Iterable[JobPatch]) -> tuple[JobPatch, ...]:
-        """Join what a peer knows; what was news comes back, not yet written."""
-        return self._kept(self.table.merge(patches))
+    def merge(
+        self, patches: Iterable[JobPatch], *, is_vouched: bool = False
+    ) -> tuple[JobPatch, ...]:
+        """Join what a peer knows; what was news comes back, not yet written.
+
+        `is_vouched`: that peer is the coordinator that is followed.
+        """
+        return self._kept(self.table.merge(patches, is_vouched=is_vouched))
 
     def decide(self, cell: Cell, job_id: JobId, task: int, *ends: AttemptEnd) -> list[JobPatch]:
         """Take a decision of this reign; the caller writes it."""
@@ -85,7 +96,15 @@ class Ledger:
 
     def is_taken(self, patch: JobPatch) -> bool:
         """Has this table, which has merged it, room for it and no reason to refuse it?"""
-        return self.is_known(patch.job_id) and not self.table.refusal(patch)
+        return (
+            self.is_known(patch.job_id)
+            and self.is_cancel_known(patch)
+            and not self.table.refusal(patch)
+        )
+
+    def is_cancel_known(self, patch: JobPatch) -> bool:
+        """Does the cancel in it, if there is one, change nothing here?"""
+        return patch.cancel() <= (self.table.cancel_of(patch.job_id) or NOT_CANCELLED)
 
     def rewrite(self) -> list[Persist]:
         """All rows, after a time in which writes failed."""
@@ -98,6 +117,20 @@ class Ledger:
                 self.table.patch(job_id) for job_id in ids[start : start + REWRITE_JOBS]
             )
         ]
+
+    def forget_all_but(self, kept: Collection[JobId]) -> list[Persist]:
+        """Some FORGET_JOBS_MAX of the others; [] if there are none.
+
+        For a node that keeps no copies: nobody compares tables with it, or they would come back.
+        """
+        others = (job_id for job_id in self.table.known_ids() if job_id not in kept)
+        keys: list[str] = []
+        for job_id in list(islice(others, FORGET_JOBS_MAX)):
+            rows = self.table.records((self.table.patch(job_id),))
+            keys += [row.key() for row in rows]
+            self.board.forget(job_id)
+            self.table.forget(job_id)
+        return [Persist(deletes=tuple(keys))] if keys else []
 
     def drain(self) -> list[JobPatch]:
         news, self._news = self._news, []
@@ -166,12 +199,10 @@ def gathered(news: Iterable[JobPatch]) -> tuple[JobPatch, ...]:
     tasks: dict[JobId, list[TaskPatch]] = {}
     for patch in news:
         known = joined.get(patch.job_id, JobPatch(patch.job_id))
-        through, unix_ms = max(known.cancel(), patch.cancel())
-        joined[patch.job_id] = JobPatch(
+        joined[patch.job_id] = JobPatch.of_parts(
             patch.job_id,
             known.job if known.job is not None else patch.job,
-            through,
-            cancelled_unix_ms=unix_ms,
+            max(known.cancel(), patch.cancel()),
         )
         tasks.setdefault(patch.job_id, []).extend(patch.tasks)
     return tuple(

@@ -56,6 +56,18 @@ class LocalAttempt:
         """Whether one of these would know about it."""
         return self.job is not None and self.job.spec.executor in executors
 
+    def run(self, now_ms: int, stop_again_ms: int, running_ms: int = 0) -> None:
+        """Its container runs, for so long already: its time limit counts from the start."""
+        self.stage = Stage.RUNNING
+        self.started_ms = now_ms - running_ms
+        self.is_recovered = False
+        self.deadline_ms = None
+        timeout_ms = self.job.spec.timeout_ms if self.job is not None else 0
+        if self.is_stopping:
+            self.deadline_ms = now_ms + stop_again_ms
+        elif timeout_ms:
+            self.deadline_ms = self.started_ms + timeout_ms
+
     def row(self) -> AttemptRow:
         return AttemptRow(self.attempt_id, self.stage, self.end, self.is_stopping)
 
@@ -78,6 +90,8 @@ def end_of(attempt: LocalAttempt, exited: ContainerExited | ContainerFound) -> E
         state, code = EndState.OUT_OF_MEMORY, EXIT_KILLED
     else:
         state = EndState.SUCCEEDED if exited.exit_code == 0 else EndState.FAILED
+        if isinstance(exited, ContainerExited) and state is EndState.FAILED:
+            reason = exited.reason[:REASON_CHARS_MAX]
     return End(state, code, reason, exited.started_unix_ms, exited.ended_unix_ms)
 
 

@@ -3,7 +3,7 @@
 A JobPatch is partial knowledge of one job; merging patches in any order gives the same table.
 """
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from msgspec import Meta
 
@@ -25,6 +25,8 @@ PATCHES_MAX = 1_000
 PATCH_TASKS_MAX = 10_000
 DIGESTS_MAX = 2_000
 ORDERS_MAX = 1_000
+INVENTORY_MAX = 10_000
+"""As many attempts as a worker keeps."""
 
 
 class Cell(Value, frozen=True):
@@ -54,25 +56,56 @@ class TaskPatch(Value, frozen=True):
     ends: tuple[AttemptEnd, ...] = ()
 
 
+class Cancel(NamedTuple):
+    """Of two cancels of a job the larger stands, in this order of fields."""
+
+    cancelled_through: int
+    """The newest generation that it ends."""
+    cancelled_unix_ms: int
+    cancelled_by: bytes
+    """Public key of its author; in the order only so that the order is total."""
+    cancel_signature: bytes
+
+
+NOT_CANCELLED = Cancel(0, 0, b"", b"")
+
+
 class JobPatch(Value, frozen=True):
     job_id: JobId
     job: Job | None = None
     cancelled_through: Count = 0
     tasks: Annotated[tuple[TaskPatch, ...], Meta(max_length=PATCH_TASKS_MAX)] = ()
     cancelled_unix_ms: Count = 0
-    """When that cancel was given; part of it: the larger pair of both stands."""
+    """When that cancel was given."""
+    cancelled_by: Annotated[bytes, Meta(max_length=32)] = b""
+    """Public key of the node that a person gave it on."""
+    cancel_signature: Annotated[bytes, Meta(max_length=64)] = b""
+    """Of that node, over job, generation and instant (see sched/identity.py)."""
+
+    @classmethod
+    def of_parts(
+        cls,
+        job_id: JobId,
+        job: Job | None = None,
+        cancel: Cancel = NOT_CANCELLED,
+        tasks: tuple[TaskPatch, ...] = (),
+    ) -> "JobPatch":
+        through, unix_ms, by, signature = cancel
+        return cls(job_id, job, through, tasks, unix_ms, by, signature)
 
     def head(self) -> "JobPatch":
         """The same without its tasks."""
-        return JobPatch(
-            self.job_id,
-            self.job,
-            self.cancelled_through,
-            cancelled_unix_ms=self.cancelled_unix_ms,
-        )
+        return self.of_parts(self.job_id, self.job, self.cancel())
 
-    def cancel(self) -> tuple[int, int]:
-        return self.cancelled_through, self.cancelled_unix_ms
+    def cancel(self) -> Cancel:
+        if not self.cancelled_through:
+            return NOT_CANCELLED
+        return Cancel(
+            self.cancelled_through,
+            self.cancelled_unix_ms,
+            self.cancelled_by,
+            self.cancel_signature,
+        )
 
     def is_orderly(self) -> bool:
         """Do its tasks ascend, none twice? So together they are never more than TASKS_MAX."""
@@ -193,7 +226,7 @@ class Inventory(Message, frozen=True, tag="sv"):
     epoch: Epoch
     round: Count
     ready: bool
-    attempts: tuple[AttemptReport, ...] = ()
+    attempts: Annotated[tuple[AttemptReport, ...], Meta(max_length=INVENTORY_MAX)] = ()
 
 
 SchedMessage = (

@@ -6,16 +6,23 @@ number and the same content, whoever coordinates by then, until Accepted says on
 it is. After `patience_ms` the person gets an answer nonetheless: it is kept here, and
 anti-entropy will bring it to the next coordinator.
 
+What a person may not do is refused here, at once and in plain words; that this node could be made
+to think otherwise does not matter, since the coordinator and every table judge again. A job comes
+here signed; a cancel is signed here, with the key of this node, for the person it belongs to.
+
 What it does not do: remember proposals over a restart; the table does.
 """
 
 import random
 from dataclasses import dataclass
 
+from rain.claims import Sign, node_id_of
 from rain.effects import Answer, Output, Post, Proposed
-from rain.model import Epoch, JobId, NodeId, Value
+from rain.model import Epoch, JobId, NodeId, Role, Value
+from rain.sched.identity import oversize, signed_cancel
 from rain.sched.ledger import Ledger, are_too_large
 from rain.sched.messages import PATCHES_MAX, Accepted, JobPatch, Propose
+from rain.sched.people import WORKER_REFUSAL, People, not_for_them, not_theirs
 
 PROPOSALS_MAX = 1_000
 PROPOSAL_BITS = 62
@@ -37,8 +44,22 @@ class _Proposal:
 class Outbox:
     """What people on this node proposed and were not yet answered."""
 
-    def __init__(self, config: OutboxConfig, ledger: Ledger, rng: random.Random) -> None:
+    def __init__(
+        self,
+        config: OutboxConfig,
+        ledger: Ledger,
+        rng: random.Random,
+        people: People,
+        public_key: bytes,
+        sign: Sign,
+        pool_id: bytes = b"",
+    ) -> None:
         self.dropped: dict[str, int] = {}
+        self._node_id = node_id_of(public_key)
+        self._people = people
+        self._public_key = public_key
+        self._sign = sign
+        self._pool_id = pool_id
         self._config = config
         self._ledger = ledger
         self._rng = rng
@@ -54,15 +75,24 @@ class Outbox:
         return [self._post(number, epoch, now_ms) for number in self._proposals]
 
     def on_proposed(self, event: Proposed, now_ms: int) -> list[Output]:
+        refusal = self._right_refusal(event)
+        if refusal:
+            return [Answer(event.request, 0, refusal)]
         patches = tuple(JobPatch(job.job_id, job) for job in event.jobs) + tuple(
             self._cancel(JobId(job_id), event.at_unix_ms) for job_id in event.cancels
         )
-        refusal = self._refusal(patches)
+        refusal = self._room_refusal(patches)
         if refusal:
             return [Answer(event.request, 0, refusal)]
-        self._ledger.merge(patches)
-        if not all(self._ledger.is_known(patch.job_id) for patch in patches):
-            return [Answer(event.request, 0, "the job table of this node takes no more jobs")]
+        news = self._ledger.merge(patches)
+        if not all(self._ledger.is_taken(patch) for patch in patches):
+            reasons = [self._ledger.table.refusal(patch) for patch in patches]
+            refusal = (
+                "the job is not signed by this PC"
+                if any(reasons)
+                else "the job table of this node takes no more jobs"
+            )
+            return [*self._ledger.persist(news), Answer(event.request, 0, refusal)]
         # Drawn, not counted: a restarted node must not seem to repeat an older proposal.
         number = self._rng.getrandbits(PROPOSAL_BITS)
         deadline_ms = now_ms + self._config.patience_ms
@@ -72,9 +102,10 @@ class Outbox:
 
     def on_accepted(self, sender: NodeId, message: Accepted) -> list[Output]:
         proposal = self._proposals.get(message.proposal)
-        if message.epoch != self._epoch or sender != message.epoch.node_id or proposal is None:
-            self.dropped["accepted_unasked"] = self.dropped.get("accepted_unasked", 0) + 1
-            return []
+        if message.epoch != self._epoch or proposal is None:
+            return self._drop("accepted_unasked")
+        if sender != message.epoch.node_id:
+            return self._drop("order_not_by_the_coordinator")
         del self._proposals[message.proposal]
         return [Answer(proposal.request, message.copies, message.error)]
 
@@ -100,14 +131,41 @@ class Outbox:
     def check(self) -> None:
         assert len(self._proposals) <= PROPOSALS_MAX
 
+    def _drop(self, reason: str) -> list[Output]:
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+        return []
+
     def _cancel(self, job_id: JobId, at_unix_ms: int) -> JobPatch:
         """Of the newest generation; one that is cancelled already stays so from when it was."""
         table = self._ledger.table
-        cancel = max(table.cancel(job_id), (table.generation(job_id), 0))
-        through, unix_ms = cancel if cancel[1] else (cancel[0], at_unix_ms)
-        return JobPatch(job_id, cancelled_through=through, cancelled_unix_ms=unix_ms)
+        cancel, through = table.cancel_of(job_id), table.generation(job_id)
+        if cancel is None or cancel.cancelled_through < through:
+            by = self._public_key, self._sign
+            cancel = signed_cancel(job_id, through, at_unix_ms, *by, self._pool_id)
+        return JobPatch.of_parts(job_id, cancel=cancel)
 
-    def _refusal(self, patches: tuple[JobPatch, ...]) -> str:
+    def _right_refusal(self, event: Proposed) -> str:
+        """Why the person of this node may not wish for this; '' if they may."""
+        role = self._people.role(self._node_id)
+        if role is None:
+            return "this PC is not in the pool (any more)"
+        if role < Role.MEMBER:
+            return WORKER_REFUSAL
+        person = self._people.person(self._node_id)
+        for job in event.jobs:
+            if job.submitter_id != self._node_id:
+                return "the job is signed by another PC"
+            if job.person != person:
+                return not_for_them(job, person)
+        for job_id in event.cancels:
+            known = self._ledger.table.job(JobId(job_id))
+            if known is None:
+                return f"job {job_id} is not known on this PC"
+            if not self._people.may_cancel(self._node_id, known):
+                return not_theirs(known)
+        return ""
+
+    def _room_refusal(self, patches: tuple[JobPatch, ...]) -> str:
         if self._ledger.is_disk_failed:
             return "the disk of this PC takes no writes"
         if len(self._proposals) >= PROPOSALS_MAX:
@@ -116,7 +174,8 @@ class Outbox:
             return f"more than {PATCHES_MAX} jobs in one request"
         if are_too_large(patches):
             return "command and environment are larger than 1 MiB"
-        return ""
+        excess = next((e for p in patches if p.job is not None and (e := oversize(p.job))), "")
+        return f"the job is too large: {excess}" if excess else ""
 
     def _post(self, number: int, epoch: Epoch, now_ms: int) -> Post:
         proposal = self._proposals[number]

@@ -7,7 +7,7 @@ and never a mix.
 
 from rain.effects import Record
 from rain.model import AttemptId, End, Job, JobId, Stage
-from rain.sched.messages import AttemptEnd, Cell
+from rain.sched.messages import AttemptEnd, Cancel, Cell
 
 
 class JobRow(Record, frozen=True, tag="sjr"):
@@ -21,6 +21,16 @@ class CancelRow(Record, frozen=True, tag="scr"):
     job_id: JobId
     cancelled_through: int
     cancelled_unix_ms: int = 0
+    cancelled_by: bytes = b""
+    cancel_signature: bytes = b""
+
+    def cancel(self) -> Cancel:
+        return Cancel(
+            self.cancelled_through,
+            self.cancelled_unix_ms,
+            self.cancelled_by,
+            self.cancel_signature,
+        )
 
     def key(self) -> str:
         return f"cancel/{self.job_id}"

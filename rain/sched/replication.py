@@ -5,7 +5,7 @@ as a bundle of patches with receipts: to whom it is to be said once it is safe. 
 bundles to holders, Replicated comes back when they are on the holder's disk. This node is a
 holder like any other; its own copy is a write whose follow-up is a Replicated to itself.
 
-A bundle is settled when `Pool.copies_needed` members that are up hold it, all counted in this
+A bundle is settled when `Pool.copies_needed` keepers that are up hold it, all counted in this
 reign (E8): a copy known from before may be gone with its disk. Then Accepted and ReportAck go out.
 
 Batching. To one holder at most one Replicate is in flight; what is committed meanwhile gathers
@@ -15,6 +15,8 @@ holder that does not answer twice is no longer relied upon: another one is asked
 
 A holder obeys only the reign it follows (which is durable by then), writes down all it is asked
 to, even what it knows already (knowing is not having on disk), and then answers.
+
+A mere worker keeps no copies: it is neither asked nor counted.
 
 What it does not do: bring the whole table to everybody (antientropy.py), choose what to commit.
 """
@@ -103,7 +105,13 @@ class Replication:
         }
 
     def is_busy_with(self, node_id: NodeId) -> bool:
-        return node_id in self._in_flight
+        """Is an answer of this holder to be expected soon?
+
+        Who has been silent for longer may lack what it would take to promise anything: the job of
+        a cancel, say. Then an exchange is to bring it.
+        """
+        number = self._in_flight.get(node_id)
+        return number is not None and self._batches[number].resends < RESENDS_TRUSTED
 
     def is_waiting(self, receipt: Receipt) -> bool:
         """Is this being made safe already?"""
@@ -171,15 +179,15 @@ class Replication:
     def on_members(self, now_ms: int) -> list[Output]:
         """Somebody came or went, or the grace ended: other holders, perhaps enough copies."""
         for node_id in list(self._in_flight):
-            if not self._pool.is_up(node_id):
+            if not self._pool.is_keeper(node_id):
                 self._forget(self._in_flight[node_id])
         for node_id in list(self._gathering):
-            if not self._pool.is_up(node_id):
+            if not self._pool.is_keeper(node_id):
                 del self._gathering[node_id]
         outputs = self._settle(tuple(self._bundles))
         for number, bundle in self._bundles.items():
             for node_id in list(bundle.asked):
-                if not self._pool.is_up(node_id):
+                if not self._pool.is_keeper(node_id):
                     del bundle.asked[node_id]
                     bundle.copies.pop(node_id, None)
             outputs += self._fill(number, bundle, (), now_ms)
@@ -214,7 +222,7 @@ class Replication:
             assert self._batches[number].holder == node_id, "one batch in flight per holder"
         for number, bundle in self._bundles.items():
             assert self._receipts[bundle.receipt] == number
-            held = [n for n in bundle.copies if self._pool.is_up(n)]
+            held = [n for n in bundle.copies if self._pool.is_keeper(n)]
             assert len(held) < self._needed(), "what is safe is settled at once"
 
     # --- Inside ----------------------------------------------------------------------------------
@@ -234,7 +242,7 @@ class Replication:
     ) -> list[Output]:
         """Ask as many more holders as are missing, near ones first, else in order after this."""
         outputs: list[Output] = []
-        others = self._pool.others()
+        others = self._pool.other_keepers()
         after = [n for n in others if n > self._pool.node_id]
         order = [n for n in near if n in others] + after + others
         for node_id in dict.fromkeys(order):
@@ -306,7 +314,7 @@ class Replication:
             bundle = self._bundles.get(number)
             if bundle is None:
                 continue
-            copies = sum(1 for node_id in bundle.copies if self._pool.is_up(node_id))
+            copies = sum(1 for node_id in bundle.copies if self._pool.is_keeper(node_id))
             if copies < self._needed():
                 continue
             del self._bundles[number], self._receipts[bundle.receipt]
@@ -324,7 +332,7 @@ class Replication:
 
 def hold(ledger: Ledger, coordinator: NodeId, message: Replicate) -> list[Persist]:
     """A holder's side: write it all down, then say so. Silent where that cannot be promised."""
-    ledger.merge(message.patches)
+    ledger.merge(message.patches, is_vouched=True)
     if ledger.is_disk_failed or not all(ledger.is_taken(p) for p in message.patches):
         return []
     answer: tuple[Effect, ...] = (Post(coordinator, Replicated(message.epoch, message.number)),)

@@ -11,8 +11,15 @@ when that write is on disk (a token says so). So no role needs to know where ano
 After every event, whatever it was: news of the table goes to the coordinator's part (spread,
 doubt, cancel, place), and a changed digest to the election (TableChanged).
 
-Invariants: those of the parts; and nothing that is said under a reign that is not followed has
-any effect here.
+Who may say what (people.py holds roles and persons, by the roll). Whoever is not in the pool is
+not heard. Workers report, no more; and a worker keeps nothing but the jobs of its own attempts,
+and forgets each with its last attempt: neither copies nor other people's secrets stay there.
+Orders count only from the node of the followed reign, reports only about the sender's own
+attempts, jobs and cancels only by who signed them (warrants.py). Members are trusted for cells:
+any of them may come to coordinate.
+
+Invariants: those of the parts; and nothing that is said under a reign that is not followed, or
+by somebody who may not say it, has any effect here.
 """
 
 import random
@@ -23,7 +30,10 @@ from typing import ClassVar
 
 from msgspec.structs import replace
 
+from rain.claims import Sign, Verify
 from rain.effects import (
+    Admitted,
+    Barred,
     Beat,
     BrakeChanged,
     ContainerExited,
@@ -57,8 +67,19 @@ from rain.effects import (
     TableChanged,
     ViewChanged,
 )
-from rain.model import AttemptId, Epoch, Facts, Identity, JobId, NodeId, Value
+from rain.model import (
+    AttemptId,
+    Epoch,
+    Facts,
+    Identity,
+    JobId,
+    MemberState,
+    NodeId,
+    Role,
+    Value,
+)
 from rain.sched.antientropy import AntiEntropy
+from rain.sched.complaints import Complaints
 from rain.sched.coordinator import Coordinator, CoordinatorConfig
 from rain.sched.ledger import Ledger, are_too_many
 from rain.sched.messages import (
@@ -76,10 +97,12 @@ from rain.sched.messages import (
     Stop,
 )
 from rain.sched.outbox import Outbox, OutboxConfig
+from rain.sched.people import People
 from rain.sched.pool import Pool
 from rain.sched.records import AttemptRow
 from rain.sched.replication import hold
 from rain.sched.table import Table
+from rain.sched.warrants import Warrants
 from rain.sched.worker import Worker, WorkerConfig
 
 ROUNDS_MAX = 10_000
@@ -92,6 +115,8 @@ class SchedConfig(Value, frozen=True):
     worker: WorkerConfig = WorkerConfig()
     outbox: OutboxConfig = OutboxConfig()
     coordinator: CoordinatorConfig = CoordinatorConfig()
+    pool_id: bytes = b""
+    """Part of what is signed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +142,8 @@ class Scheduler:
             FactsChanged,
             ViewChanged,
             BrakeChanged,
+            Admitted,
+            Barred,
         }
     )
 
@@ -128,13 +155,20 @@ class Scheduler:
         rng: random.Random,
         now_ms: int,
         recovered: Sequence[Record] = (),
+        *,
+        sign: Sign,
+        public_key: bytes,
+        verify: Verify,
     ) -> None:
         self.node_id = identity.node_id
         self.dropped: dict[str, int] = {}
-        self._ledger = Ledger(recovered)
-        self._pool = Pool(identity, facts, config.loss_grace_ms)
+        self._people = People()
+        self._ledger = Ledger(recovered, Warrants(verify, self._people, config.pool_id))
+        self._pool = Pool(identity, facts, config.loss_grace_ms, self._people)
         self._antientropy = AntiEntropy(config.coordinator.antientropy, self._ledger, self._pool)
-        self._outbox = Outbox(config.outbox, self._ledger, rng)
+        self._outbox = Outbox(
+            config.outbox, self._ledger, rng, self._people, public_key, sign, config.pool_id
+        )
         self._coordinator = Coordinator(
             config.coordinator, self._ledger, self._pool, self._antientropy
         )
@@ -147,6 +181,14 @@ class Scheduler:
         self._told_digest = b""
         self._last_token = 0
         self._after: dict[int, _AfterWrite] = {}
+        self._may_forget = False
+        self._complaints = Complaints(
+            self.dropped,
+            self._ledger.table.dropped,
+            self._outbox.dropped,
+            self._worker.dropped,
+            *self._coordinator.counters(),
+        )
 
     # --- What the agent may look at --------------------------------------------------------------
 
@@ -162,6 +204,10 @@ class Scheduler:
         """At the coordinator: how many nodes take no more of this job, by reason."""
         job = self.table.job(job_id)
         return {} if job is None else self._coordinator.why(job, self._now_ms)
+
+    def dropped_by_reason(self) -> dict[str, int]:
+        """Messages, and parts of them, that had no effect; whatever part of this core said so."""
+        return self._complaints.counts()
 
     def active_attempts(self) -> tuple[AttemptId, ...]:
         """What this node has accepted and not ended."""
@@ -184,6 +230,7 @@ class Scheduler:
             self._sort(self._on_message(self.node_id, local.popleft(), now_ms), outputs, local)
         else:
             raise AssertionError("the roles of a node feed each other without end")
+        outputs += self._forget()
         digest = self.table.digest()
         if digest != self._told_digest:
             self._told_digest = digest
@@ -217,7 +264,8 @@ class Scheduler:
     def _on(self, event: Event | Notice, now_ms: int) -> list[Output]:
         match event:
             case Received(sender=sender, message=message):
-                return self._on_message(sender, message, now_ms)
+                outputs = self._on_message(sender, message, now_ms)
+                return [*outputs, *self._complaints.about(sender, message)]
             case DeadlinePassed():
                 return self._worker.on_deadline(now_ms) + self._outbox.on_deadline(now_ms)
             case Persisted(token=token):
@@ -252,12 +300,18 @@ class Scheduler:
                 self._coordinator.note_beat(epoch, beat)
             case FollowerHeard():
                 return self._coordinator.on_follower_heard(notice, now_ms)
+            case Admitted():
+                return self._on_admitted(notice, now_ms)
+            case Barred(node_id=node_id):
+                self._pool.on_barred(node_id, now_ms)
+                return self._coordinator.on_member_gone(node_id, "node removed", now_ms)
             case MemberUp() if notice.node_id != self.node_id:
                 is_new = self._pool.on_up(notice)
-                return self._coordinator.on_member_up(notice, is_new, now_ms)
+                return self._coordinator.on_member_up(notice.node_id, is_new, now_ms)
             case MemberDown() if notice.node_id != self.node_id:
                 self._pool.on_down(notice, now_ms)
-                return self._coordinator.on_member_down(notice, now_ms)
+                reason = "node left" if notice.state is MemberState.LEFT else "node gone"
+                return self._coordinator.on_member_gone(notice.node_id, reason, now_ms)
             case MemberUnreachable():
                 return self._coordinator.on_unreachable(notice, now_ms)
             case FactsChanged():
@@ -272,6 +326,24 @@ class Scheduler:
             case _:
                 pass
         return []
+
+    def _on_admitted(self, notice: Admitted, now_ms: int) -> list[Output]:
+        self._may_forget |= notice.node_id == self.node_id
+        is_new = self._pool.on_admitted(notice)
+        return self._coordinator.on_member_up(notice.node_id, is_new, now_ms)
+
+    def _forget(self) -> list[Output]:
+        """What a worker does not need (any more); a part at a time, the rest with later events."""
+        if not self._may_forget:
+            return []
+        if self._people.role(self.node_id) is not Role.WORKER:
+            self._may_forget = False
+            return []
+        if self._is_mine:
+            return []
+        forgotten = self._ledger.forget_all_but(self._worker.jobs())
+        self._may_forget = bool(forgotten)
+        return [*forgotten]
 
     def _on_reign(self, notice: ReignChanged, now_ms: int) -> list[Output]:
         was_mine, self._is_mine = self._is_mine, notice.mine and notice.epoch is not None
@@ -303,7 +375,10 @@ class Scheduler:
         return [*self._ledger.rewrite(), *self._worker.rewrite()]
 
     def _on_message(self, sender: NodeId, message: Message, now_ms: int) -> list[Output]:
-        """To the role that it is for. What only the followed reign may say is checked here."""
+        """To the role that it is for. What only the followed reign may say is checked there."""
+        refusal = self._right_refusal(sender, message)
+        if refusal:
+            return self._drop(refusal)
         match message:
             case Propose():
                 return self._coordinator.on_propose(sender, message, now_ms)
@@ -316,10 +391,12 @@ class Scheduler:
             case Accepted():
                 return self._outbox.on_accepted(sender, message)
             case Assign():
+                self._may_forget = True
                 return self._worker.on_assign(sender, message, now_ms)
             case Stop():
                 return self._worker.on_stop(sender, message, now_ms)
             case ReportAck():
+                self._may_forget = True
                 return self._worker.on_report_ack(sender, message)
             case InventoryRequest():
                 return self._worker.on_inventory_request(sender, message, now_ms)
@@ -328,11 +405,27 @@ class Scheduler:
             case _:
                 return self._drop("not_a_message_of_scheduling")
 
+    def _right_refusal(self, sender: NodeId, message: Message) -> str:
+        """Why this is not heard from who sent it; '' if it is.
+
+        A worker that proposes is told why not: that is for the coordinator to say.
+        """
+        if sender == self.node_id:
+            return ""
+        role = self._people.role(sender)
+        if role is None:
+            return "sender_not_in_the_pool"
+        if role < Role.MEMBER and not isinstance(message, Report | Inventory | Propose):
+            return "beyond_its_role"
+        return ""
+
     def _on_knowledge(
         self, sender: NodeId, message: Replicate | Digests | Patch, now_ms: int
     ) -> list[Output]:
         if message.epoch != self._epoch:
             return self._drop("knowledge_under_another_reign")
+        if self._people.role(self.node_id) is Role.WORKER:
+            return self._drop("a_worker_keeps_no_copies")
         if not isinstance(message, Digests) and are_too_many(message.patches):
             return self._drop("knowledge_of_too_many_tasks")
         if self._is_mine and isinstance(message, Patch):

@@ -8,18 +8,23 @@ in every heartbeat, then one per job, then whole jobs as patches.
 Invariants. 1. `merge` is commutative, associative and idempotent, over patches whole or split,
 and merging the news of one copy into an equal one makes them equal again. 2. Two tables have
 the same digest exactly if they hold the same (64 bits: one chance in 10^19 to be wrong).
-3. Knowledge only grows; no cell ever goes down, so nothing that was decided is undone. 4. The
+3. Knowledge only grows; no cell ever goes down, so nothing that was decided is undone (`forget`
+is for nodes that keep no copies and tell nobody what they know). 4. The
 rows of any prefix of the writes give a table that knows no more than this one.
 
-Peers' nonsense (a job whose id is not its hash, tasks it does not have, attempts of others) is
-dropped and counted in `dropped`; whether a patch is nonsense never depends on what came before
-it, or the order of merging would matter. So a task beyond the spec is dropped when the patch
-comes after the spec, and forgotten when it came before. Only the bounds (JOBS_MAX,
-UNKNOWN_JOBS_MAX, UNKNOWN_TASKS_MAX) look at what is there already: a table that has reached one
-says so by `dropped`, and learns the rest by anti-entropy when there is room.
+Peers' nonsense (a job that its submitter did not sign, tasks it does not have, attempts of
+others) is dropped and counted in `dropped`; whether a patch is nonsense never depends on what
+came before it, or the order of merging would matter. So a task beyond the spec is dropped when
+the patch comes after the spec, and forgotten when it came before. What looks at what is there
+already only puts off: the bounds (JOBS_MAX, UNKNOWN_JOBS_MAX, UNKNOWN_TASKS_MAX), and what is
+judged by the roll (warrants.py): who submitted a job, and a cancel, whose job has to be known too.
+Such a table says so by `dropped`, differs, and learns the rest by anti-entropy when it can.
 
-A job may be known by its cells or its cancel before its spec arrives: such a job counts in
-digests and patches (so that the spec is fetched), and is no job yet for `job` and `jobs`.
+Jobs and cancels count by the signature of who made them, whoever brings them. Cells and ends do
+not: they are decisions, and every member may come to coordinate; members are trusted for them.
+
+A job may be known by its cells before its spec arrives: such a job counts in digests and patches
+(so that the spec is fetched), and is no job yet for `job` and `jobs`.
 
 What it does not do: decide anything, forget jobs, know who holds copies.
 """
@@ -31,18 +36,20 @@ from itertools import islice
 from rain.effects import Record
 from rain.model import AttemptId, End, Job, JobId, NodeId
 from rain.sched.cells import UNDECIDED, cell_key, is_active, is_sound
-from rain.sched.identity import JOB_ID_CHARS, is_authentic, is_too_large
-from rain.sched.knowledge import DIGEST_BYTES, JobKnowledge, pack_tasks
+from rain.sched.identity import JOB_ID_CHARS, is_named_rightly, oversize
+from rain.sched.knowledge import DIGEST_BYTES, JobKnowledge
 from rain.sched.messages import (
-    PATCH_TASKS_MAX,
     AttemptEnd,
+    Cancel,
     Cell,
     JobDigest,
     JobPatch,
     TaskPatch,
 )
+from rain.sched.news import News
 from rain.sched.records import CancelRow, JobRow, TableRecord, TaskRow
 from rain.sched.states import TaskState
+from rain.sched.warrants import JOB_NOT_AUTHENTIC, Warrants
 
 JOBS_MAX = 50_000
 """Jobs in one table; patches for more are dropped and counted."""
@@ -55,50 +62,12 @@ CHECK_TASKS_MAX = 1_000
 """Jobs of so many tasks are checked whole; of larger ones the tasks that changed."""
 
 
-class _News:
-    """What one merge brought for one job."""
-
-    def __init__(self) -> None:
-        self.job = False
-        self.cancelled = False
-        self.cells: dict[int, None] = {}
-        self.ends: dict[int, dict[AttemptId, None]] = {}
-
-    def tasks(self) -> dict[int, None]:
-        return {**self.cells, **dict.fromkeys(self.ends)}
-
-    def patches(self, known: JobKnowledge) -> list[JobPatch]:
-        if not (self.job or self.cancelled or self.cells or self.ends):
-            return []
-        rows = ((task, *self._row(known, task)) for task in sorted(self.tasks()))
-        tasks = pack_tasks(rows)
-        head = JobPatch(
-            known.job_id,
-            known.job if self.job else None,
-            known.cancelled_through if self.cancelled else 0,
-            tuple(tasks[:PATCH_TASKS_MAX]),
-            known.cancelled_unix_ms if self.cancelled else 0,
-        )
-        rest = range(PATCH_TASKS_MAX, len(tasks), PATCH_TASKS_MAX)
-        return [
-            head,
-            *(
-                JobPatch(known.job_id, tasks=tuple(tasks[first : first + PATCH_TASKS_MAX]))
-                for first in rest
-            ),
-        ]
-
-    def _row(self, known: JobKnowledge, task: int) -> tuple[Cell, tuple[AttemptEnd, ...]]:
-        fresh = self.ends.get(task, {})
-        ends = tuple(entry for entry in known.entries(task) if entry.attempt_id in fresh)
-        return known.cell(task) if task in self.cells else UNDECIDED, ends
-
-
 class Table:
     """All jobs a node knows of. Reads are cheap; what is read out must not be changed."""
 
-    def __init__(self, recovered: Iterable[Record] = ()) -> None:
+    def __init__(self, recovered: Iterable[Record], warrants: Warrants) -> None:
         self.dropped: dict[str, int] = {}
+        self._warrants = warrants
         self._known: dict[JobId, JobKnowledge] = {}
         self._ids: list[JobId] = []
         """All, sorted; `_job_ids` those whose spec is known."""
@@ -109,20 +78,28 @@ class Table:
         """Tasks that changed since the last check, by job."""
         self._checked_ids = (0, 0)
         rows = [record for record in recovered if isinstance(record, TableRecord)]
-        # Specs first, so that rows without one are known for what they are.
+        # Specs first, so that rows without one are known for what they are. What is on this disk
+        # was verified when it came; who signed it may be forgotten by now.
+        self._is_recovering = True
         self.merge(_patch_of(row) for row in rows if isinstance(row, JobRow))
         self.merge(_patch_of(row) for row in rows if not isinstance(row, JobRow))
+        self._is_recovering = False
 
     # --- What grows it ---------------------------------------------------------------------------
 
-    def merge(self, patches: Iterable[JobPatch]) -> tuple[JobPatch, ...]:
-        """The join. Returns the news: what of it was not known here; () if nothing was."""
-        news: dict[JobId, _News] = {}
+    def merge(
+        self, patches: Iterable[JobPatch], *, is_vouched: bool = False
+    ) -> tuple[JobPatch, ...]:
+        """The join. Returns the news: what of it was not known here; () if nothing was.
+
+        `is_vouched`: by the coordinator that is followed; see warrants.py.
+        """
+        news: dict[JobId, News] = {}
         for patch in patches:
-            known = self._admit(patch)
+            known = self._admit(patch, is_vouched)
             if known is not None:
                 before = known.digest
-                self._absorb(known, patch, news.setdefault(patch.job_id, _News()))
+                self._absorb(known, patch, news.setdefault(patch.job_id, News()))
                 self._digest ^= before ^ known.digest
                 self._settle(known)
         for job_id, fresh in news.items():
@@ -147,6 +124,17 @@ class Table:
         news = self.merge((JobPatch(job_id, tasks=(decision,)),))
         assert self.cell(job_id, task) == cell, f"a decision is sound: {cell}"
         return news
+
+    def forget(self, job_id: JobId) -> None:
+        """As if it had never been heard of. Not for who keeps copies: it would come back."""
+        known = self._known.pop(job_id)
+        for task in known.tasks():
+            self._reindex(known.cell(task), UNDECIDED)
+        self._digest ^= known.digest
+        self._unchecked.pop(job_id, None)
+        del self._ids[bisect_left(self._ids, job_id)]
+        if known.job is not None:
+            del self._job_ids[bisect_left(self._job_ids, job_id)]
 
     # --- What leaves it --------------------------------------------------------------------------
 
@@ -191,18 +179,22 @@ class Table:
         known = self._known.get(job_id)
         return known.patch(first, tasks_max) if known is not None else JobPatch(job_id)
 
-    def refusal(self, patch: JobPatch) -> str:
+    def refusal(self, patch: JobPatch, *, is_vouched: bool = False) -> str:
         """Why nothing of this patch is taken in, whatever room there is; '' if it is sound."""
         known, job = self._known.get(patch.job_id), patch.job
         if not patch.is_orderly():
             return "tasks_not_in_order"
         if job is not None and (known is None or job != known.job):
-            if is_too_large(job):
+            if oversize(job):
                 return "job_too_large"
-            if job.job_id != patch.job_id or not is_authentic(job):
-                return "job_not_authentic"
+            if job.job_id != patch.job_id:
+                return JOB_NOT_AUTHENTIC
+            is_new = known is None or known.job is None
+            refusal = self._job_refusal(job, is_new, is_vouched)
+            if refusal:
+                return refusal
         if len(patch.job_id) > JOB_ID_CHARS:
-            return "job_not_authentic"
+            return JOB_NOT_AUTHENTIC
         is_specless = job is None and (known is None or known.job is None)
         if is_specless and patch.tasks_count() - len(patch.tasks) > UNKNOWN_TASKS_MAX:
             return "unknown_tasks_max"
@@ -213,6 +205,10 @@ class Table:
     def job(self, job_id: JobId) -> Job | None:
         known = self._known.get(job_id)
         return known.job if known is not None else None
+
+    def known_ids(self) -> tuple[JobId, ...]:
+        """Jobs of which anything is known, sorted."""
+        return tuple(self._ids)
 
     def jobs(self) -> tuple[JobId, ...]:
         """Jobs whose spec is known, sorted."""
@@ -236,10 +232,10 @@ class Table:
         known = self._known.get(job_id)
         return known is not None and known.generation() <= known.cancelled_through
 
-    def cancel(self, job_id: JobId) -> tuple[int, int]:
-        """Cancelled through which generation, and when; (0, 0): never."""
+    def cancel_of(self, job_id: JobId) -> Cancel | None:
+        """The one that stands, with its author; None: there was none."""
         known = self._known.get(job_id)
-        return known.cancel() if known is not None else (0, 0)
+        return known.cancel() if known is not None and known.cancelled_through else None
 
     def generation(self, job_id: JobId) -> int:
         """The newest that any task is in: what a cancel goes through."""
@@ -337,12 +333,12 @@ class Table:
     def _drop(self, reason: str, count: int = 1) -> None:
         self.dropped[reason] = self.dropped.get(reason, 0) + count
 
-    def _admit(self, patch: JobPatch) -> JobKnowledge | None:
+    def _admit(self, patch: JobPatch, is_vouched: bool) -> JobKnowledge | None:
         """Where this patch goes; None for nonsense and for what finds no room."""
         job_id = patch.job_id
         known = self._known.get(job_id)
         job = patch.job
-        reason = self.refusal(patch)
+        reason = self.refusal(patch, is_vouched=is_vouched)
         if reason:
             self._drop(reason)
             return None
@@ -361,7 +357,17 @@ class Table:
             return None
         return JobKnowledge(job_id)
 
-    def _absorb(self, known: JobKnowledge, patch: JobPatch, news: _News) -> None:
+    def _job_refusal(self, job: Job, is_new: bool, is_vouched: bool) -> str:
+        if self._is_recovering:
+            return "" if is_named_rightly(job) else JOB_NOT_AUTHENTIC
+        return self._warrants.job_refusal(job, is_new=is_new, is_vouched=is_vouched)
+
+    def _cancel_refusal(self, known: JobKnowledge, cancel: Cancel) -> str:
+        if self._is_recovering:
+            return ""
+        return self._warrants.cancel_refusal(known.job, cancel)
+
+    def _absorb(self, known: JobKnowledge, patch: JobPatch, news: News) -> None:
         if patch.job is not None and known.job is None:
             forgotten = known.learn_job(patch.job)
             news.job = True
@@ -370,12 +376,17 @@ class Table:
                 news.cells.pop(task, None)
                 news.ends.pop(task, None)
                 self._drop("task_beyond_spec")
-        if known.learn_cancel(*patch.cancel()):
-            news.cancelled = True
+        cancel = patch.cancel()
+        if cancel > known.cancel():
+            refusal = self._cancel_refusal(known, cancel)
+            if refusal:
+                self._drop(refusal)
+            elif known.learn_cancel(cancel):
+                news.cancelled = True
         for part in patch.tasks:
             self._absorb_tasks(known, part, news)
 
-    def _absorb_tasks(self, known: JobKnowledge, part: TaskPatch, news: _News) -> None:
+    def _absorb_tasks(self, known: JobKnowledge, part: TaskPatch, news: News) -> None:
         first, last, cell = part.first, part.last, part.cell
         if not _are_ids_short(part) or not is_sound(cell, known.job_id, first, last):
             self._drop("cell_not_sound")
@@ -442,11 +453,7 @@ def _patch_of(row: TableRecord) -> JobPatch:
         case JobRow():
             return JobPatch(row.job.job_id, row.job)
         case CancelRow():
-            return JobPatch(
-                row.job_id,
-                cancelled_through=row.cancelled_through,
-                cancelled_unix_ms=row.cancelled_unix_ms,
-            )
+            return JobPatch.of_parts(row.job_id, cancel=row.cancel())
         case TaskRow():
             task = TaskPatch(row.task, row.task, row.cell, row.ends)
             return JobPatch(row.job_id, tasks=(task,))

@@ -11,6 +11,7 @@ trusting the clocks of different PCs.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from rain.model import AttemptId, End, EndState, Job, JobId, NodeId, Stage
@@ -25,6 +26,10 @@ Unsettled = Collection[AttemptId]
 """Attempts whose outcome is not yet durable on enough disks."""
 
 SUPERSEDED = "SUPERSEDED"
+REFUSALS_TOLD_MAX = 8
+"""Nodes; more reasons than that nobody reads."""
+REFUSALS_TASKS_MAX = 1_000
+"""Tasks looked at for refusals: the first of an array are the first to be refused."""
 
 
 def jobs_view(
@@ -80,6 +85,7 @@ def job_view(
         "state": state.name,
         "exit_code": _job_exit_code(table, job_id) if state.is_end else None,
         "submitted_by": job.submitted_by,
+        "person": job.person,
         "tasks_total": job.spec.tasks,
         "tasks": {each.name: counts[each] for each in TaskState if counts[each]},
         "created_at": rfc3339(job.created_unix_ms),
@@ -100,6 +106,29 @@ def task_list(
     return [
         _task_view(table, job, task, names, untold.get(task, ())) for task in range(first, last + 1)
     ]
+
+
+def refusals(table: Table, job_id: JobId, names: Names) -> dict[str, str]:
+    """By name of node, why it refused a task that waits still: the last that each has said.
+
+    Those that refused last, if there are too many.
+    """
+    last: dict[NodeId, tuple[int, int, str]] = {}
+    decided = (task for task in table.decided_tasks(job_id) if _waits(table, job_id, task))
+    for task in islice(decided, REFUSALS_TASKS_MAX):
+        for attempt_id, end in table.ends(job_id, task).items():
+            if end.state is EndState.REFUSED:
+                said = (end.ended_unix_ms, attempt_id.number, end.reason)
+                node_id = attempt_id.node_id
+                last[node_id] = max(said, last.get(node_id, said))
+    newest = sorted(last, key=lambda node_id: (last[node_id], node_id))[-REFUSALS_TOLD_MAX:]
+    told = {_name(names, node_id): last[node_id][-1] for node_id in newest}
+    return dict(sorted(told.items()))
+
+
+def _waits(table: Table, job_id: JobId, task: int) -> bool:
+    """Not over, and not running either."""
+    return table.state(job_id, task) in (TaskState.PENDING, TaskState.STARTING)
 
 
 def _by_task(job_id: JobId, unsettled: Unsettled) -> dict[int, list[AttemptId]]:
@@ -131,9 +160,9 @@ def _finished_at(table: Table, job: Job, counts: Sequence[int]) -> str:
     No clock was read where its node was lost: then at least it is not earlier than its beginning.
     """
     ended_unix_ms = table.finished_unix_ms(job.job_id)
-    cancelled_unix_ms = table.cancel(job.job_id)[1]
-    if counts[TaskState.CANCELLED] or not ended_unix_ms:
-        ended_unix_ms = max(ended_unix_ms, cancelled_unix_ms)
+    cancel = table.cancel_of(job.job_id)
+    if cancel is not None and (counts[TaskState.CANCELLED] or not ended_unix_ms):
+        ended_unix_ms = max(ended_unix_ms, cancel.cancelled_unix_ms)
     return rfc3339(ended_unix_ms or job.created_unix_ms)
 
 

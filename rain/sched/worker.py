@@ -53,6 +53,7 @@ from rain.model import (
     Facts,
     Identity,
     Job,
+    JobId,
     NodeId,
     Resources,
     Stage,
@@ -127,6 +128,10 @@ class Worker:
         """Accepted and not ended, sorted."""
         return tuple(sorted(a.attempt_id for a in self._active()))
 
+    def jobs(self) -> set[JobId]:
+        """Of all attempts that are kept here."""
+        return {attempt_id.job_id for attempt_id in self._attempts}
+
     def is_ready(self) -> bool:
         """Is it known what runs here? Not before the executor has listed what an earlier life left.
 
@@ -165,8 +170,9 @@ class Worker:
             return self._drop(refused)
         if not all(self._is_meant(attempt_id, order.job) for attempt_id in order.attempts):
             return self._drop("order_not_sound")
-        news = self._ledger.merge((JobPatch(order.job.job_id, order.job),))
-        if self._ledger.table.job(order.job.job_id) != order.job:
+        patch = JobPatch(order.job.job_id, order.job)
+        news = self._ledger.merge((patch,), is_vouched=True)
+        if not self._ledger.is_taken(patch):
             return self._drop("order_not_sound")
         known = [self._attempts[a] for a in order.attempts if a in self._attempts]
         fresh: list[LocalAttempt] = []
@@ -202,8 +208,10 @@ class Worker:
         return [*outputs, *self._post_reports(told, now_ms)]
 
     def on_report_ack(self, sender: NodeId, ack: ReportAck) -> list[Output]:
-        if ack.epoch != self._epoch or sender != ack.epoch.node_id:
+        if ack.epoch != self._epoch:
             return self._drop("ack_of_another_reign")
+        if sender != ack.epoch.node_id:
+            return self._drop("order_not_by_the_coordinator")
         deletes: list[str] = []
         outputs: list[Output] = []
         for attempt_id in ack.attempts:
@@ -220,8 +228,10 @@ class Worker:
     def on_inventory_request(
         self, sender: NodeId, request: InventoryRequest, now_ms: int
     ) -> list[Output]:
-        if request.epoch != self._epoch or sender != request.epoch.node_id:
+        if request.epoch != self._epoch:
             return self._drop("inventory_of_another_reign")
+        if sender != request.epoch.node_id:
+            return self._drop("order_not_by_the_coordinator")
         if not self.is_ready():
             return [Post(sender, Inventory(request.epoch, request.round, ready=False))]
         reports = tuple(a.report(now_ms) for _, a in sorted(self._attempts.items()))
@@ -237,7 +247,7 @@ class Worker:
             return [StopContainer(event.attempt_id, 0)]
         if attempt.stage is Stage.RUNNING:
             return []
-        self._run(attempt, now_ms)
+        attempt.run(now_ms, self._config.stop_again_ms)
         outputs = self._tell(attempt, now_ms)
         if attempt.is_stopping:
             outputs.append(StopContainer(attempt.attempt_id, self._config.stop_grace_ms))
@@ -436,17 +446,6 @@ class Worker:
             self._attempts[attempt_id] = attempt
         return attempt
 
-    def _run(self, attempt: LocalAttempt, now_ms: int, running_ms: int = 0) -> None:
-        attempt.stage = Stage.RUNNING
-        attempt.started_ms = now_ms - running_ms
-        attempt.is_recovered = False
-        attempt.deadline_ms = None
-        timeout_ms = attempt.job.spec.timeout_ms if attempt.job is not None else 0
-        if attempt.is_stopping:
-            attempt.deadline_ms = now_ms + self._config.stop_again_ms
-        elif timeout_ms:
-            attempt.deadline_ms = attempt.started_ms + timeout_ms
-
     def _stop(self, attempt: LocalAttempt, now_ms: int) -> list[Output]:
         attempt.is_stopping = True
         if not attempt.is_recovered:  # Else it is told again when it is adopted.
@@ -460,7 +459,7 @@ class Worker:
             return self._finish(attempt, end_of(attempt, container), now_ms)
         if not attempt.is_recovered:
             return []
-        self._run(attempt, now_ms, container.running_ms)
+        attempt.run(now_ms, self._config.stop_again_ms, container.running_ms)
         outputs = self._tell(attempt, now_ms)
         if attempt.is_stopping:
             outputs.append(StopContainer(attempt.attempt_id, self._config.stop_grace_ms))

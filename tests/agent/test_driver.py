@@ -1,34 +1,16 @@
 """The driver's one timer: a loop that was late must not be left with two."""
 
 import asyncio
-import random
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
-from rain.agent.address_book import AddressBook
 from rain.agent.driver import Driver
-from rain.effects import DeadlinePassed, Event, RemoveContainer, StartContainer, StopContainer
-from rain.log import Logger
-from rain.model import Address, Facts, Identity, NodeId
-from rain.node import Node, NodeConfig
-from rain.store import Store
+from rain.effects import DeadlinePassed, Event
+from tests.agent.desk import Nowhere, OneNode
 
 LAGS = 10
 LAG_S = 0.15
 CALM_S = 1.0
-
-
-class Nowhere:
-    """A network and an executor that swallow everything."""
-
-    def send(self, to: NodeId, address: Address, body: bytes) -> None: ...
-    def cast(self, to: Iterable[Address], body: bytes) -> None: ...
-    def broadcast(self, body: bytes) -> None: ...
-    def post(self, to: NodeId, body: bytes) -> None: ...
-    def start(self, effect: StartContainer) -> None: ...
-    def stop(self, effect: StopContainer) -> None: ...
-    def remove(self, effect: RemoveContainer) -> None: ...
 
 
 class CountingDriver(Driver):
@@ -47,15 +29,10 @@ async def deadlines_in(driver: CountingDriver, seconds: float) -> int:
     return driver.deadlines - before
 
 
-async def test_lags_leave_no_timers_behind(tmp_path: Path, logger: Logger) -> None:
-    store = Store.open(tmp_path / "rain.db")
-    identity = Identity(NodeId("n1"), "pc1", 1)
-
-    def make_node(at_ms: int) -> Node:
-        dice = random.Random(7)
-        return Node(identity, Address("127.0.0.1", 1), Facts(), NodeConfig(), dice, at_ms)
-
-    driver = CountingDriver(make_node, identity, AddressBook(), store, logger)
+async def test_lags_leave_no_timers_behind(tmp_path: Path) -> None:
+    node = OneNode(tmp_path, CountingDriver)
+    driver = node.driver
+    assert isinstance(driver, CountingDriver)
     driver.connect(Nowhere(), Nowhere())
     writing = asyncio.create_task(driver.writer.run())
     driver.feed(DeadlinePassed())
@@ -71,4 +48,4 @@ async def test_lags_leave_no_timers_behind(tmp_path: Path, logger: Logger) -> No
 
     assert after <= calm * 1.5 + 2
     writing.cancel()
-    await store.close()
+    await node.store.close()

@@ -19,7 +19,7 @@ from rain.effects import (
     RemoveContainer,
     StartContainer,
 )
-from rain.log import Logger
+from rain.log import Logger, open_log
 from tests.exec.rig import LABELS
 
 
@@ -52,10 +52,13 @@ class Engine:
 
 
 class Rig:
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, log: Logger | None = None, volumes: tuple[str, ...] = ()
+    ) -> None:
         self.told: list[Event] = []
-        log: Logger = structlog.wrap_logger(logging.Logger("test"), wrapper_class=Logger)
-        options = UpOptions(folder, name="blue", executor="both")
+        if log is None:
+            log = structlog.wrap_logger(logging.Logger("test"), wrapper_class=Logger)
+        options = UpOptions(folder, name="blue", executor="both", allow_volumes=volumes)
         self.executors = Executors(options, LABELS, folder, self.told.append, log)
         self.docker, self.process = Engine(), Engine()
         self.executors._all = {"docker": self.docker, "process": self.process}
@@ -133,3 +136,32 @@ async def test_one_that_works_but_did_not_answer_is_asked_again(
         ContainersListed((), ("docker",)),
         ContainersListed((ContainerFound("a", 5),), ("docker", "process")),
     ]
+
+
+async def test_a_folder_that_is_not_there_is_noted(tmp_path: Path) -> None:
+    there, gone = tmp_path / "there", tmp_path / "gone"
+    there.mkdir()
+    notes = Rig(tmp_path, volumes=(str(there), str(gone))).executors.notes()
+    (told,) = [note for note in notes if "folder" in note]
+    assert told == f"there is no folder {gone} here: no task can be given it (--allow-volume)"
+
+
+async def test_what_is_said_at_the_start_is_not_said_twice_at_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lent = tmp_path / "lent"
+    lent.mkdir()
+    log = open_log(tmp_path, is_terminal=True)
+    rig = Rig(tmp_path, log, volumes=(str(lent),))
+    await rig.executors.open()
+    assert rig.executors.notes(), "`rain up` says these"
+    assert capsys.readouterr().err == ""
+
+    lent.rmdir()
+    rig.executors._log_notes()
+    told = capsys.readouterr().err
+    rig.executors._log_notes()
+    assert told.startswith(f"note: there is no folder {lent}")
+    assert capsys.readouterr().err == ""
+    for sink in list(log._logger.handlers):
+        sink.close()

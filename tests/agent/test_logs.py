@@ -1,43 +1,21 @@
 """A follower sees each byte once, whatever happens to the reading."""
 
 import base64
-import logging
-import random
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-import structlog
 
 from rain.agent import logs
-from rain.agent.address_book import AddressBook
-from rain.agent.driver import Driver
 from rain.agent.executors import Executors
 from rain.agent.logs import FOLLOWED_MAX, Logs
 from rain.agent.reads import Reads
 from rain.exec.executor import LOG_READERS_MAX
 from rain.exec.logs import LogsUnavailable
-from rain.log import Logger
-from rain.mesh import keys
-from rain.mesh.envelope import Envelope
-from rain.mesh.streams import Streams
-from rain.model import (
-    Address,
-    AttemptId,
-    End,
-    EndState,
-    Epoch,
-    Facts,
-    Identity,
-    Job,
-    JobSpec,
-    Stage,
-)
-from rain.node import Node, NodeConfig
-from rain.sched.identity import job_id_of
+from rain.model import AttemptId, End, EndState, Epoch, JobSpec, Stage
 from rain.sched.messages import AttemptEnd, Cell, JobPatch, TaskPatch
-from rain.store import Store
+from tests.agent.desk import OneNode
 
 Reading = Callable[[], AsyncIterator[tuple[int, bytes]]]
 
@@ -72,34 +50,22 @@ class Desk:
     """The logs of one task whose attempt runs on this very PC."""
 
     def __init__(self, folder: Path, readings: Readings) -> None:
-        pool = keys.new_pool("attic")
-        envelope = Envelope(pool.pool_id, pool.key, keys.load_node_key(folder), keys.ed_verify, 1)
-        identity = Identity(envelope.node_id, "desk", 1)
-        book = AddressBook()
-
-        def make_node(now_ms: int) -> Node:
-            address, rng = Address("127.0.0.1", 7246), random.Random(1)
-            return Node(identity, address, Facts(), NodeConfig(), rng, now_ms)
-
-        self.store = Store.open(folder / "store.db")
-        log: Logger = structlog.wrap_logger(logging.Logger("test"), wrapper_class=Logger)
-        driver = Driver(make_node, identity, book, self.store, log)
-        streams = Streams(envelope, book.find, lambda *_: True)
-        reads = Reads(driver, streams, identity)
-        self.logs = Logs(driver, streams, identity, reads, cast(Executors, readings))
-        spec = JobSpec(("true",))
-        self.job_id = job_id_of(spec, "desk", identity.node_id, 1, b"n")
+        node = OneNode(folder)
+        self.store, driver, streams = node.store, node.driver, node.streams()
+        reads = Reads(driver, streams, node.identity)
+        self.logs = Logs(driver, streams, node.identity, reads, cast(Executors, readings))
+        job = node.job(JobSpec(("true",)))
+        self.job_id = job.job_id
         self._table = driver.node.sched.table
-        self._epoch = Epoch(1, identity.node_id, 7)
-        self._attempt = AttemptId(self.job_id, 0, 1, self._epoch, identity.node_id)
-        job = Job(self.job_id, spec, "desk", identity.node_id, 1, b"n")
+        self._epoch = Epoch(1, node.identity.node_id, 7)
+        self._attempt = AttemptId(self.job_id, 0, 1, self._epoch, node.identity.node_id)
         cell = Cell(epoch=self._epoch, turn=1, stage=Stage.RUNNING, attempt_id=self._attempt)
-        self._table.merge((JobPatch(self.job_id, job, False, (TaskPatch(0, 0, cell),)),))
+        self._table.merge((JobPatch(self.job_id, job, tasks=(TaskPatch(0, 0, cell),)),))
 
     def end(self) -> None:
         cell = Cell(True, 1, True, self._epoch, 2, Stage.ENDED, self._attempt)
         end = AttemptEnd(self._attempt, End(EndState.SUCCEEDED, 0))
-        self._table.merge((JobPatch(self.job_id, None, False, (TaskPatch(0, 0, cell, (end,)),)),))
+        self._table.merge((JobPatch(self.job_id, tasks=(TaskPatch(0, 0, cell, (end,)),)),))
 
     async def told(self, follow: bool = True) -> tuple[bytes, list[str]]:
         """What was printed, and the notes between."""

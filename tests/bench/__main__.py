@@ -5,7 +5,7 @@ import sys
 
 import psutil
 
-from tests.bench import core_figures, lan_figures
+from tests.bench import core_figures, lan_figures, mesh_figures
 from tests.testbed.engine import running_engine, why_impossible
 from tests.testbed.lan import missing
 
@@ -18,6 +18,8 @@ def main() -> int:
     )
     core_figures.placements()
     core_figures.simulator()
+    mesh_figures.packets()
+    mesh_figures.streams()
     reason = why_impossible() or missing()
     if reason:
         print(f"no figures of a real pool: {reason}")

@@ -16,7 +16,7 @@ from tests.cli.fake_agent import FakeAgent, end
 
 VERBS = [
     "up", "down", "leave", "status", "nodes", "submit", "run", "jobs", "job", "logs", "wait",
-    "cancel", "invite", "demo", "version", "completion",
+    "cancel", "invite", "kick", "members", "recover", "demo", "version", "completion",
 ]  # fmt: skip
 HEAVY = (
     "rich msgspec msgpack structlog docker asyncio cryptography psutil sqlite3 uvloop platformdirs"
@@ -134,7 +134,7 @@ def test_without_an_agent_the_hint_is_rain_up(rain: Rain, verb: str) -> None:
         ["run"],
         ["logs", "abc.x"],
         ["wait"],
-        ["invite"],
+        ["invite", "--uses", "2"],
         ["completion", "tcsh"],
         ["up", "--cpus", "many"],
         ["up", "--contact", "a b"],

@@ -36,7 +36,12 @@ def test_the_spec_has_the_names_and_defaults_of_the_model() -> None:
     assert list(spec) == [field.name for field in fields(JobSpec)]
     assert list(spec["need"]) == [field.name for field in fields(Resources)]
     built = JobSpec(
-        **{**spec, "command": ("true",), "environment": (), "need": Resources(**spec["need"])}
+        **{
+            **spec,
+            **dict.fromkeys(("environment", "private_environment", "secrets", "volumes"), ()),
+            "command": ("true",),
+            "need": Resources(**spec["need"]),
+        }
     )
     assert built == JobSpec(("true",))
 
@@ -44,10 +49,13 @@ def test_the_spec_has_the_names_and_defaults_of_the_model() -> None:
 def test_every_option_reaches_the_spec(rain: Rain, tmp_path: Path) -> None:
     file = tmp_path / "env"
     file.write_text("# names\n\nA=1\nB=from file\n")
+    key = tmp_path / "key"
+    key.write_bytes(b"\x00hush\n")
     spec = _spec(
         rain,
         *("--image", "busybox", "--cpus", "0.5", "--memory", "1g", "--array", "5-9:2%2"),
         *("--env", "B=two=2", "--env-file", str(file), "--workdir", "/w", "--timeout", "10m"),
+        *("--secret", f"key={key}", "--volume", "/srv/d:/d:ro", "--volume", "/srv/e:/e"),
         *("--retries", "2", "--priority", "-3", "--node", "lab-3", "--name", "n"),
         *("--executor", "docker", "--network", "bridge", "--user", "1000:1000", "--", "sh"),
     )
@@ -61,7 +69,7 @@ def test_every_option_reaches_the_spec(rain: Rain, tmp_path: Path) -> None:
         "array_step": 2,
         "is_array": True,
         "running_max": 2,
-        "environment": [["A", "1"], ["B", "two=2"]],
+        "environment": [["B", "two=2"]],
         "workdir": "/w",
         "user": "1000:1000",
         "network": "bridge",
@@ -70,6 +78,9 @@ def test_every_option_reaches_the_spec(rain: Rain, tmp_path: Path) -> None:
         "retries": 2,
         "priority": -3,
         "node_name": "lab-3",
+        "private_environment": [["A", "***"], ["B", "***"]],
+        "secrets": [["key", "***"]],
+        "volumes": [["/srv/d", "/d", True], ["/srv/e", "/e", False]],
     }
 
 

@@ -1,11 +1,14 @@
 """What `rain up` gives to the agent, here or in a process of its own; no secret by argv."""
 
 import json
+import os
+import stat
 import subprocess
 import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -46,6 +49,8 @@ def test_every_option_reaches_the_agent_and_is_remembered(
         *("up", "--new", "--pool", "attic", "--name", "lab-3", "--contact", "10.0.0.7"),
         *("--contact", "b:99", "--bind", "127.0.0.1", "--port", "7300", "--cpus", "50%"),
         *("--memory", "2g", "--no-work", "--executor", "both", "--rank", "5"),
+        *("--allow-network", "host", "--allow-user", "--allow-image", "python:*"),
+        *("--allow-image", "me/*", "--allow-volume", "/srv/data", "--task-disk", "2g"),
     )
     assert told.code == 4, told.err
     assert rain("up").code == 4
@@ -63,7 +68,13 @@ def test_every_option_reaches_the_agent_and_is_remembered(
         no_work=True,
         executor="both",
         rank=5,
+        allow_networks=("host",),
+        allow_user=True,
+        allow_images=("python:*", "me/*"),
+        allow_volumes=("/srv/data",),
+        task_disk="2g",
     )
+    assert (later.allow_user, later.allow_images) == (True, ("python:*", "me/*"))
     assert (later.new, later.pool, later.name, later.no_work) == (False, "", "lab-3", True)
 
 
@@ -108,6 +119,16 @@ def test_the_same_options_again_as_words() -> None:
     explicit = {"new": True, "name": "a", "contacts": ("b", "c:1"), "no_work": False, "rank": -1}
     words = up.arguments_of(explicit)
     assert words == ["--new", "--name=a", "--contact=b", "--contact=c:1", "--work", "--rank=-1"]
+    owners = {
+        "allow_networks": ("none",), "allow_user": False, "allow_images": ("a", "b:*"),
+        "allow_volumes": ("/x",), "task_disk": "1g",
+    }  # fmt: skip
+    explicit |= owners
+    words += up.arguments_of(owners)
+    assert words[6:] == [
+        "--allow-network=none", "--no-allow-user", "--allow-image=a", "--allow-image=b:*",
+        "--allow-volume=/x", "--task-disk=1g",
+    ]  # fmt: skip
     context = up.up.make_context("up", words)
     assert {name: context.params[name] for name in explicit} == explicit
 
@@ -137,3 +158,102 @@ def test_ready_is_a_word_of_its_own(tmp_path: Path, program: str, line: str) -> 
         finally:
             agent.kill()
             agent.wait()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--allow-volume", "data"), "is no folder that could be lent"),
+        (("--allow-volume", "/srv/.."), "is no folder that could be lent"),
+        (("--task-disk", "1k"), "is too little"),
+        (("--task-disk", "much"), "is not a size"),
+        (("--allow-image", "a") * 65, "more than 64"),
+    ],
+)
+def test_what_an_owner_cannot_mean(
+    rain: Rain, started: list[UpOptions], words: tuple[str, ...], complaint: str
+) -> None:
+    told = rain("up", *words)
+    assert (told.code != 0, complaint in told.err, started) == (True, True, [])
+
+
+def test_an_empty_value_takes_back_what_the_owner_allowed(
+    rain: Rain, started: list[UpOptions]
+) -> None:
+    rain("up", "--allow-image", "a", "--allow-volume", "/srv", "--task-disk", "1g", "--allow-user")
+    rain("up", "--allow-image", "", "--allow-volume", "", "--task-disk", "", "--no-allow-user")
+    rain("up")
+    first, *later = started
+    assert (first.allow_images, first.allow_volumes) == (("a",), ("/srv",))
+    for options in later:
+        assert (options.allow_images, options.allow_volumes) == ((), ())
+        assert (options.allow_user, options.task_disk) == (False, "")
+
+
+@pytest.mark.parametrize("text", ["rain1-abcdefg", "4" * 70, "hello"])
+def test_a_token_is_no_argument(rain: Rain, started: list[UpOptions], text: str) -> None:
+    told = rain("up", "--join", text)
+    assert (told.code, started) == (2, [])
+    assert "--join-file" in told.err
+    assert text not in told.err
+
+
+@pytest.mark.parametrize("text", ["482-velvet-orbit", " 482 VELV orbi", "482.velvet.orbit"])
+def test_a_code_may_be_an_argument(rain: Rain, started: list[UpOptions], text: str) -> None:
+    rain("up", "--join", text)
+    (options,) = started
+    assert options.token == text
+    assert text not in repr(options)
+
+
+PHRASE = json.dumps({"say": "Write these words down: abandon ability"})
+FAILURE = json.dumps({"error": {"code": "failed", "message": "no", "hint": "x"}, "exit_code": 1})
+
+
+def agent_that(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    monkeypatch.setattr(up, "agent_command", lambda *_: [sys.executable, "-c", program])
+
+
+def test_what_a_detached_agent_said_before_it_failed_is_shown(
+    rain: Rain, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent_that(monkeypatch, f"print({PHRASE!r}); print({FAILURE!r})")
+    told = rain("up", "-d", "--new")
+    assert (told.code, told.out) == (1, "")
+    assert told.err.splitlines() == ["Write these words down: abandon ability", "rain: no \u00b7 x"]
+    assert (data_dir / "agent.out").read_text() == ""
+
+
+def test_what_a_detached_agent_writes_is_for_nobody_else(
+    rain: Rain, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent_that(monkeypatch, f"print({PHRASE!r}); print({json.dumps({'say': 'ready: x'})!r})")
+    before = os.umask(0)
+    try:
+        rain("up", "-d", "--new")
+    finally:
+        os.umask(before)
+    for name in ("agent.out", "agent.err"):
+        assert stat.S_IMODE((data_dir / name).stat().st_mode) == 0o600
+
+
+def test_ctrl_c_leaves_no_phrase_behind(
+    rain: Rain, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent_that(monkeypatch, "import time; time.sleep(20)")
+    started: list[subprocess.Popen[bytes]] = []
+
+    def interrupted(agent: "subprocess.Popen[bytes]", output: IO[str], wait_s: float) -> str:
+        started.append(agent)
+        with (data_dir / "agent.out").open("a") as file:
+            file.write(PHRASE + "\n")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(up, "wait_ready", interrupted)
+    told = rain("up", "-d", "--new")
+    for agent in started:
+        agent.kill()
+        agent.wait()
+    assert told.code == 130
+    assert "abandon ability" in told.err
+    assert (data_dir / "agent.out").read_text() == ""

@@ -37,7 +37,6 @@ NODE: Json = {
         (["jobs"], {"jobs": [job()]}),
         (["job", "abc"], job()),
         (["cancel", "abc"], {"cancelled": ["abc"]}),
-        (["invite", "--token"], {"token": "rain1-x"}),
         (["wait", "abc"], {"exit_code": 0, "jobs": [job()]}),
     ],
 )
@@ -59,6 +58,15 @@ def test_status_for_people(rain: Rain, agent: FakeAgent) -> None:
         "members:       3 alive, 1 dead",
         "version:       0.1.0",
     ]
+
+
+def test_status_says_the_role_and_for_whom(rain: Rain, agent: FakeAgent) -> None:
+    rights = {"role": "admin", "person": "anna", "certificate_until": "2026-11-23T12:00:00Z"}
+    key = {"number": 4, "have": 4, "of": 5}
+    agent.on("status", end(**STATUS, **rights, key=key))
+    out = rain("status").out
+    assert "role:          admin, for anna, certificate until 2026-11-23" in out
+    assert "key" not in out, "a key on its way to the others is nobody's trouble"
 
 
 def test_status_without_a_coordinator(rain: Rain, agent: FakeAgent) -> None:
@@ -105,6 +113,15 @@ def test_a_job_with_its_tasks(rain: Rain, agent: FakeAgent) -> None:
     assert "waiting for:   too few cpus (2 PC(s))" in told
     assert "LOST" in told
     assert "its PC is gone" in told
+
+
+def test_jobs_are_shown_with_their_person(rain: Rain, agent: FakeAgent) -> None:
+    agent.on("jobs", end(jobs=[job(person="anna"), job("def")]))
+    agent.on("job", end(**job(person="anna")))
+    _, whose, unknown = rain("jobs").out.splitlines()
+    assert " anna@pc1 " in whose
+    assert " pc1 " in unknown
+    assert "submitted by:  anna@pc1\n" in rain("job", "abc").out
 
 
 # --- logs ----------------------------------------------------------------------------------------
@@ -159,12 +176,6 @@ def test_cancel_names_what_was_cancelled(rain: Rain, agent: FakeAgent) -> None:
     assert (told.code, told.out, told.err) == (0, "", "cancelled abc\ncancelled def\n")
 
 
-def test_the_token_is_the_last_line_and_alone_when_quiet(rain: Rain, agent: FakeAgent) -> None:
-    agent.on("invite", end(token="rain1-abc"))
-    assert rain("invite", "--token").out.splitlines()[-1] == "rain1-abc"
-    assert rain("invite", "--token", "-q").out == "rain1-abc\n"
-
-
 def test_down_waits_until_the_agent_is_gone(rain: Rain, agent: FakeAgent) -> None:
     def stop(_args: Json) -> list[Json]:
         agent.close()
@@ -183,3 +194,9 @@ def test_a_second_up_on_the_same_folder_is_refused(
     assert told.code == 1
     assert "already runs" in told.err
     assert not (data_dir / "settings.json").exists()
+
+
+def test_the_help_shows_the_way_in(rain: Rain) -> None:
+    told = rain("--help").out
+    assert "`rain invite` there" in told
+    assert "--token" not in told

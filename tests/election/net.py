@@ -10,6 +10,8 @@ from collections.abc import Callable
 from functools import partial
 
 from rain.effects import (
+    Admitted,
+    Barred,
     BrakeChanged,
     Cast,
     DeadlinePassed,
@@ -34,7 +36,7 @@ from rain.effects import (
     ViewChanged,
 )
 from rain.election.core import Election, ElectionConfig
-from rain.model import Address, Epoch, Facts, Identity, MemberState, NodeId
+from rain.model import Address, Epoch, Facts, Identity, MemberState, NodeId, Role
 
 SOURCE = Address("192.0.2.1", 7246)
 GOSSIP_UP_MS = 60
@@ -67,6 +69,7 @@ class Net:
         count: int,
         *,
         ranks: tuple[int, ...] = (),
+        workers: tuple[str, ...] = (),
     ) -> None:
         self.rng = random.Random(seed)
         self.config = ElectionConfig()
@@ -78,6 +81,7 @@ class Net:
             NodeId(f"n{i}"): Host(NodeId(f"n{i}"), ranks[i - 1] if ranks else 0)
             for i in range(1, count + 1)
         }
+        self.roll = {node: Role.WORKER if node in workers else Role.MEMBER for node in self.hosts}
         self.story: list[tuple[int, NodeId, Notice]] = []
         self.announced: dict[NodeId, list[Epoch]] = {node: [] for node in self.hosts}
         self.messages = 0
@@ -109,6 +113,8 @@ class Net:
                 self.now_ms,
                 tuple(host.disk.values()),
             )
+            for known in self.hosts:
+                self.feed(host, self._standing(known))
             if host.is_disk_full:
                 self.feed(host, DiskFailed("full"))
             self._wake(host)
@@ -139,6 +145,24 @@ class Net:
         host = self.hosts[NodeId(node)]
         host.is_disk_full = False
         self.feed(host, DiskRecovered())
+
+    def appoint(self, node: str, role: Role) -> None:
+        """Another certificate: all that are up hear of it soon, the others when they start."""
+        self.roll[NodeId(node)] = role
+        self._tell_standing(NodeId(node))
+
+    def bar(self, node: str) -> None:
+        del self.roll[NodeId(node)]
+        self._tell_standing(NodeId(node))
+
+    def _standing(self, node: NodeId) -> Admitted | Barred:
+        role = self.roll.get(node)
+        return Barred(node) if role is None else Admitted(node, node, role, "ann")
+
+    def _tell_standing(self, node: NodeId) -> None:
+        for host in self.hosts.values():
+            delay_ms = int(self.rng.random() * GOSSIP_UP_MS)
+            self.at(self.now_ms + delay_ms, partial(self.feed, host, self._standing(node)))
 
     def pause(self, node: str, pause_ms: int) -> None:
         """The process stops; what arrives meanwhile waits. Then its driver notices the gap."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from textwrap import dedent
 
 from rain.effects import (
+    Admitted,
     Cast,
     DeadlinePassed,
     Event,
@@ -21,6 +22,7 @@ from rain.effects import (
     Send,
 )
 from rain.election.core import Election, ElectionConfig
+from rain.election.electors import Electors
 from rain.election.messages import (
     AskHeard,
     Challenge,
@@ -35,9 +37,11 @@ from rain.election.messages import (
 )
 from rain.election.records import EpochRecord, ViewRecord
 from rain.election.view import View
-from rain.model import Address, Epoch, Facts, Identity, MemberState, NodeId
+from rain.model import Address, Epoch, Facts, Identity, MemberState, NodeId, Role
 
 SOURCE = Address("192.0.2.1", 7246)
+ADMITTED = tuple(f"n{i}" for i in range(1, 10))
+"""Members of the pool in every story; others are where they are named."""
 
 
 def ids(*names: str) -> tuple[NodeId, ...]:
@@ -50,7 +54,12 @@ def epoch(number: int, node_id: str) -> Epoch:
 
 def view_of(*members: str) -> View:
     """A view as its members have it, for hashes and bits."""
-    return View(NodeId(members[0]), 0, ElectionConfig(), 0, (ViewRecord(ids(*members)),))
+    rows = (ViewRecord(ids(*members)),)
+    return View(NodeId(members[0]), 0, Electors(), ElectionConfig(), 0, rows)
+
+
+def admitted(node_id: str, role: Role = Role.MEMBER) -> Admitted:
+    return Admitted(NodeId(node_id), node_id, role, "ann")
 
 
 def up(node_id: str, rank: int = 0) -> MemberUp:
@@ -72,6 +81,7 @@ class Story:
         newest: Epoch | None = None,
         present: Sequence[str] | None = None,
         ranks: dict[str, int] | None = None,
+        workers: Sequence[str] = (),
     ) -> None:
         self.me = NodeId(me)
         self.members = tuple(sorted(members))
@@ -93,6 +103,8 @@ class Story:
             0,
             recovered,
         )
+        for peer in sorted({*ADMITTED, *members}):
+            self.feed(admitted(peer, Role.WORKER if peer in workers else Role.MEMBER))
         for peer in members if present is None else present:
             if peer != me:
                 self.feed(up(peer, self.ranks.get(peer, 0)))
@@ -253,9 +265,11 @@ FIRST = epoch(1, "n1")
 TRIO = ("n1", "n2", "n3")
 
 
-def following(me: str = "n2", members: tuple[str, ...] = TRIO) -> Story:
+def following(
+    me: str = "n2", members: tuple[str, ...] = TRIO, workers: tuple[str, ...] = ()
+) -> Story:
     """A follower of n1, whose last heartbeat came at 2,000."""
-    story = Story(me, members)
+    story = Story(me, members, workers=workers)
     story.beats(FIRST, 2_000)
     story.told()
     return story

@@ -49,3 +49,12 @@ def test_after_fifteen_seconds_the_smaller_world_is_accepted_until_they_return()
     assert brake.feel(FOUR, gone, 60_000) == []
     assert brake.feel(FOUR, (), 61_000) == []
     assert brake.feel(FOUR, gone, 62_000) == [BrakeChanged(braked=True, vanished=gone)]
+
+
+def test_workers_weigh_nothing_but_are_told_of() -> None:
+    brake = Brake(NodeId("n1"), ElectionConfig())
+    workers = ids("n6", "n7", "n8", "n9")
+    assert brake.feel(FOUR, (*ids("n4"), *workers), 0) == []
+    gone = (*ids("n2", "n3", "n4"), *workers)
+    assert brake.feel(FOUR, gone, 100) == [BrakeChanged(braked=True, vanished=gone)]
+    assert brake.feel(ids("n1"), workers, 200) == [BrakeChanged(braked=False, vanished=())]

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rain.effects import (
+    Barred,
     DeadlinePassed,
     DiskFailed,
     DiskRecovered,
@@ -25,8 +26,8 @@ from rain.election.messages import (
     Strength,
     Vouch,
 )
-from rain.model import Epoch, MemberState, NodeId
-from tests.election.story import SOURCE, Story, down, up, view_of
+from rain.model import Epoch, MemberState, NodeId, Role
+from tests.election.story import SOURCE, Story, admitted, down, up, view_of
 
 MEMBERS = ("n1", "n2", "n3")
 DEADLINES_AT_ONCE_MAX = 8
@@ -58,13 +59,21 @@ events: st.SearchStrategy[Event | Notice] = st.one_of(
     st.builds(up, nodes, st.integers(0, 1)),
     st.builds(down, nodes, st.sampled_from([MemberState.DEAD, MemberState.LEFT])),
     st.just(StopRequested()),
+    st.builds(admitted, nodes, st.sampled_from(Role)),
+    st.builds(Barred, nodes),
 )
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 900), events), max_size=40), st.integers(0, 400))
-def test_any_history(history: list[tuple[int, Event | Notice]], disk_ms: int) -> None:
-    story = Story("n2", MEMBERS)
+@given(
+    st.lists(st.tuples(st.integers(0, 900), events), max_size=40),
+    st.integers(0, 400),
+    st.sets(st.sampled_from(MEMBERS), max_size=2),
+)
+def test_any_history(
+    history: list[tuple[int, Event | Notice]], disk_ms: int, workers: set[str]
+) -> None:
+    story = Story("n2", MEMBERS, workers=sorted(workers))
     story.disk_ms = disk_ms
     for wait_ms, event in history:
         story.until(story.now_ms + wait_ms)

@@ -2,9 +2,12 @@
 
 import pytest
 
-from rain.effects import HandedOver, StopRequested
+from rain.effects import HandedOver, Received, StopRequested
+from rain.election.epochs import LEAP_MAX, NUMBER_MAX
+from rain.election.messages import Challenge
+from rain.election.records import EpochRecord
 from rain.model import Epoch, NodeId
-from tests.election.net import Net
+from tests.election.net import SOURCE, Net
 
 SETTLE_MS = 4_000
 HEAL_MS = 6_000
@@ -277,3 +280,72 @@ def test_a_seed_replays_alike() -> None:
     one, other = storm(11), storm(11)
     assert one.story == other.story
     assert one.messages == other.messages
+
+
+# --- Lies about numbers --------------------------------------------------------------------------
+
+EVIL = NodeId("n4")
+
+
+def lie(net: Net, number: int) -> None:
+    """One member names an epoch of that number to everybody."""
+    said = Challenge(1, Epoch(number, EVIL, 0), 600)
+    for host in net.up():
+        if host.node_id != EVIL:
+            net.feed(host, Received(EVIL, said, SOURCE))
+
+
+@pytest.mark.parametrize("number", [LEAP_MAX, NUMBER_MAX, NUMBER_MAX + 1, 2**62])
+def test_a_lie_about_numbers_does_not_outlive_its_teller(number: int) -> None:
+    for seed in range(5):
+        net = settled(seed, 4)
+        lie(net, number)
+        net.run(5_000)
+        net.bar("n4")
+        net.crash("n4")
+        net.crash(*net.coordinators())
+        net.run(12_000)
+        net.crash("n1", "n2", "n3")
+        net.start("n1", "n2", "n3")
+        net.run(20_000)
+        assert_settled(net)
+        assert_epochs_are_sound(net)
+        assert len(net.takeovers(12_000)) == 1
+        newest = net.followed()[0]
+        assert newest is not None
+        assert newest.number < 3 * LEAP_MAX
+
+
+def test_lies_without_end_cost_no_reign() -> None:
+    net = settled(1, 4)
+    if net.coordinators() == [EVIL]:
+        net.crash(EVIL)
+        net.run(10_000)
+        net.start(EVIL)
+    began_ms = net.now_ms + 1_000
+    net.run(began_ms)
+    while net.now_ms < began_ms + 60_000:
+        lie(net, NUMBER_MAX)
+        net.run(net.now_ms + 50)
+    assert_settled(net)
+    assert net.takeovers(began_ms) == []
+    newest = net.followed()[0]
+    assert newest is not None
+    assert newest.number < 2 * LEAP_MAX
+
+
+def test_who_was_away_for_millions_of_reigns_follows_within_seconds() -> None:
+    net = settled(1, 3)
+    net.crash("n3")
+    net.run(8_000)
+    ahead = Epoch(20 * LEAP_MAX, NodeId("n1"), 0)
+    for name in ("n1", "n2"):
+        host = net.hosts[NodeId(name)]
+        net.crash(name)
+        host.disk["election/epoch"] = EpochRecord(ahead, ahead)
+    net.start("n1", "n2")
+    net.run(12_000)
+    net.start("n3")
+    net.run(20_000)
+    assert_settled(net)
+    assert net.coordinators() != [NodeId("n3")]

@@ -3,73 +3,20 @@
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import docker
 import pytest
 
 from rain.effects import ContainerExited, ContainerFailed, ContainerStarted
 from rain.exec.containers import DockerExecutor
 from rain.exec.labels import ExecLabels
 from rain.model import Resources
+from tests.exec.engine_rig import Rig, text_of
 from tests.exec.rig import LABELS, Reports, key_of, order
 from tests.testbed.engine import IMAGE, Engine, why_impossible
 
 pytestmark = pytest.mark.engine
-
-
-class Rig:
-    """One executor on the engine, with a look at the engine beside it."""
-
-    def __init__(self, host: str, folder: Path) -> None:
-        self.folder = folder
-        self.reports = Reports()
-        self.states: list[str] = []
-        self.executor = self.another()
-        self.client = docker.APIClient(base_url=host)
-
-    def another(self, labels: ExecLabels = LABELS) -> DockerExecutor:
-        return DockerExecutor(labels, self.folder, self.reports, self.states.append)
-
-    def inspect(self, key: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.client.inspect_container(f"rain-{key}")
-        return found
-
-    def names(self) -> list[str]:
-        filters = {"label": f"rain.node_id={LABELS.node_id}"}
-        return [c["Names"][0][1:] for c in self.client.containers(all=True, filters=filters)]
-
-    def remove_all(self) -> None:
-        for name in self.names():
-            self.client.remove_container(name, force=True, v=True)
-
-
-@pytest.fixture
-def host(engine_host: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("DOCKER_HOST", engine_host)
-    return engine_host
-
-
-@pytest.fixture
-async def rig(host: str, tmp_path: Path) -> AsyncIterator[Rig]:
-    rig = Rig(host, tmp_path)
-    rig.remove_all()
-    try:
-        assert await rig.executor.open() == ""
-        yield rig
-    finally:
-        await rig.executor.close()
-        rig.remove_all()
-        rig.client.close()
-
-
-async def text_of(executor: DockerExecutor, key: str, follow: bool = False) -> dict[int, str]:
-    printed: dict[int, bytes] = {1: b"", 2: b""}
-    async for stream, content in executor.logs(key, follow):
-        printed[stream] += content
-    return {stream: content.decode() for stream, content in printed.items()}
 
 
 async def test_success_is_told_with_the_engines_times(rig: Rig) -> None:
@@ -316,7 +263,7 @@ async def test_what_a_container_may_not_do(rig: Rig) -> None:
     task = order(
         "sh",
         "-c",
-        "id -u; id -g; grep -E '^(CapEff|CapBnd|NoNewPrivs)' /proc/self/status; "
+        "id -u; id -g; grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status; "
         "ls /sys/class/net; touch /tmp/x || echo no; sleep 60",
         image=IMAGE,
         need=Resources(500, 64 << 20),
@@ -336,7 +283,13 @@ async def test_what_a_container_may_not_do(rig: Rig) -> None:
         "Type": "json-file",
         "Config": {"max-file": "5", "max-size": "20m"},
     }
-    assert (limits["Privileged"], limits["Binds"], inspected["Mounts"]) == (False, None, [])
+    assert (limits["Privileged"], limits["IpcMode"], limits["CapAdd"]) == (False, "private", None)
+    assert (limits["PidMode"], limits["UTSMode"], limits["UsernsMode"]) == ("", "", "")
+    assert (limits["Binds"], limits.get("Mounts"), inspected["Mounts"]) == (None, None, [])
+    assert not any(limits[name] for name in ("Devices", "DeviceRequests", "PortBindings"))
+    assert not any(limits[name] for name in ("GroupAdd", "VolumesFrom", "Links", "ExtraHosts"))
+    assert {"/proc/sys", "/proc/sysrq-trigger"} <= set(limits["ReadonlyPaths"])
+    assert {"/proc/kcore", "/proc/keys", "/sys/firmware"} <= set(limits["MaskedPaths"])
     labels = {name: text for name, text in config["Labels"].items() if name != "rain.attempt_id"}
     assert labels == {
         "rain.pool": "attic",
@@ -349,12 +302,12 @@ async def test_what_a_container_may_not_do(rig: Rig) -> None:
     }
     stream = rig.executor.logs(key_of(task), follow=True)
     text = ""
-    while text.count("\n") < 6:
+    while text.count("\n") < 7:
         text += (await anext(stream))[1].decode()
     uid, gid = owner.split(":")
     none = "0000000000000000"
     assert text.split() == [
-        uid, gid, "CapEff:", none, "CapBnd:", none, "NoNewPrivs:", "1", "lo",
+        uid, gid, "CapEff:", none, "CapBnd:", none, "NoNewPrivs:", "1", "Seccomp:", "2", "lo",
     ]  # fmt: skip
 
 

@@ -7,15 +7,18 @@ from hypothesis import strategies as st
 from rain.effects import ContainerFound
 from rain.exec import dialect
 from rain.exec.labels import ATTEMPT_ID, decode_attempt_id, encode_attempt_id, is_key, labels_of
-from rain.model import REASON_CHARS_MAX, AttemptId, Epoch, JobId, NodeId, Resources
+from rain.model import ID_CHARS_MAX, REASON_CHARS_MAX, AttemptId, Epoch, JobId, NodeId, Resources
 from tests.exec.rig import LABELS, key_of, order
+
+NODE_IDS = st.text(max_size=ID_CHARS_MAX).map(NodeId)
 
 TASK = order("sh", "-c", "true", job="jobaaaa", image="alpine:3", need=Resources(1_500, 1 << 30))
 
 
 def test_a_request_says_all_that_a_container_may_not_do() -> None:
     labels = labels_of(LABELS, TASK.attempt_id)
-    assert dialect.container_request(LABELS, TASK, "65534:65534") == {
+    surroundings = dialect.Surroundings("65534:65534", "none", image="alpine:3")
+    assert dialect.container_request(LABELS, TASK, surroundings) == {
         "Image": "alpine:3",
         "Cmd": ["sh", "-c", "true"],
         "Env": [
@@ -30,9 +33,12 @@ def test_a_request_says_all_that_a_container_may_not_do() -> None:
         "Labels": labels,
         "HostConfig": {
             "Init": True,
+            "Privileged": False,
             "NetworkMode": "none",
+            "IpcMode": "private",
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges"],
+            "Mounts": [],
             "PidsLimit": 512,
             "NanoCpus": 1_500_000_000,
             "CpuShares": 128,
@@ -44,24 +50,41 @@ def test_a_request_says_all_that_a_container_may_not_do() -> None:
 
 
 def test_a_request_gives_what_was_asked_for() -> None:
-    task = order("true", image="a", user="1000", network="bridge", workdir="/w")
-    request = dialect.container_request(LABELS, task, "65534:65534")
-    assert (request["User"], request["WorkingDir"]) == ("1000", "/w")
-    assert request["HostConfig"]["NetworkMode"] == "bridge"
+    task = order(
+        "true", image="a", workdir="/w", environment=(("A", "1"), ("RAIN_ATTEMPT", "forged")),
+        private_environment=(("A", "0"), ("B", "2")), secrets=(("db.pass", b"hush"),),
+    )  # fmt: skip
+    mount = {"Type": "bind", "Source": "/x", "Target": "/y"}
+    surroundings = dialect.Surroundings("1000", "rain-bridge", (mount,), "a:latest")
+    request = dialect.container_request(LABELS, task, surroundings)
+    assert (request["User"], request["WorkingDir"], request["Image"]) == ("1000", "/w", "a:latest")
+    assert request["HostConfig"]["NetworkMode"] == "rain-bridge"
+    assert request["HostConfig"]["Mounts"] == [mount]
+    assert set(request["Env"]) > {
+        "A=1", "B=2", "RAIN_ATTEMPT=1", "db_pass_FILE=/run/secrets/db.pass",
+    }  # fmt: skip
+    assert len(request["Env"]) == 8
+    assert "hush" not in str(request)
 
 
 def test_an_image_without_a_command_runs_its_own() -> None:
-    assert dialect.container_request(LABELS, order(image="a"), "1:1")["Cmd"] is None
+    surroundings = dialect.Surroundings("1:1", "none", image="a")
+    assert dialect.container_request(LABELS, order(image="a"), surroundings)["Cmd"] is None
 
 
 @given(
     st.builds(
         AttemptId,
-        st.text().map(JobId),
+        st.text(max_size=ID_CHARS_MAX).map(JobId),
         st.integers(0, 99_999),
         st.integers(0, 2**62),
-        st.builds(Epoch, st.integers(0, 2**62), st.text().map(NodeId), st.integers(0, 2**64 - 1)),
-        st.text().map(NodeId),
+        st.builds(
+            Epoch,
+            st.integers(0, 2**62),
+            NODE_IDS,
+            st.integers(0, 2**64 - 1),
+        ),
+        NODE_IDS,
     )
 )
 def test_an_attempt_is_known_again_by_its_label(attempt_id: AttemptId) -> None:

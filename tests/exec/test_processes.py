@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from rain.effects import ContainerExited, ContainerFailed, ContainerFound, ContainerStarted
+from rain.exec import disk
+from rain.exec.policy import OwnerPolicy
 from rain.exec.processes import ProcessExecutor, cut, refusal
-from rain.model import JobSpec
+from rain.model import JobSpec, Volume
 from tests.exec.rig import LABELS, Reports, key_of, order
 
 pytestmark = pytest.mark.skipif(
@@ -90,6 +92,49 @@ async def test_exit_codes_are_those_of_a_shell(
     task = order(*command)
     await rig.executor.start(task)
     assert (await rig.reports.wait(ContainerExited, task)).exit_code == code
+
+
+async def test_its_secrets_are_files_until_it_ends(rig: Rig) -> None:
+    task = order(
+        "sh", "-c", "cat $key_FILE; stat -c %a $key_FILE; ls /proc/self/fd | wc -l; "
+        "tr '\\0' ' ' < /proc/$PPID/cmdline; until [ -e go ]; do sleep 0.05; done",
+        secrets=(("key", b"hush\n"),), private_environment=(("TOKEN", "quiet"),),
+    )  # fmt: skip
+    await rig.executor.start(task)
+    folder = rig.folder / "tasks" / key_of(task)
+    stream = rig.executor.logs(key_of(task), follow=True)
+    text = ""
+    while "TOKEN" not in text and "until" not in text:
+        text += (await anext(stream))[1].decode()
+    # What it has open: its three streams, and the folder that ls itself reads.
+    assert text.splitlines()[:3] == ["hush", "400", "4"]
+    assert "quiet" not in text
+    assert [entry.name for entry in (folder / "secrets").iterdir()] == ["key"]
+    assert (folder / "secrets").stat().st_mode & 0o777 == 0o700
+    (folder / "work/go").touch()
+    assert (await rig.reports.wait(ContainerExited, task)).exit_code == 0
+    assert not (folder / "secrets").exists()
+
+
+async def test_a_task_that_fills_its_folder_is_ended_and_told_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "ROUND_PAUSE_S", 0.05)
+    reports = Reports()
+    executor = ProcessExecutor(LABELS, tmp_path, reports, OwnerPolicy(task_disk_bytes=2**20))
+    assert await executor.open() == ""
+    small = order("sh", "-c", "head -c 9000 /dev/zero > x; sleep 60")
+    large = order("sh", "-c", "head -c 2000000 /dev/zero > x; sleep 60")
+    try:
+        await executor.start(small)
+        await executor.start(large)
+        exited = await reports.wait(ContainerExited, large)
+        assert (exited.exit_code, exited.is_lost) == (137, False)
+        assert exited.reason.startswith("used more than 1 MiB of disk (")
+        await executor.stop(key_of(small), 0)
+        assert (await reports.wait(ContainerExited, small)).reason == ""
+    finally:
+        await executor.close()
 
 
 async def test_it_sees_its_own_folder_and_little_else(
@@ -305,7 +350,10 @@ async def test_what_cannot_be_a_process_fails(rig: Rig) -> None:
         (order("true", image="busybox"), "an image"),
         (order("true", user="root"), "another user"),
         (order("true", network="bridge"), "the network 'bridge'"),
-        (order("true", environment=(("A", "\0"),)), "embedded null"),
+        (order("true", environment=(("A", "\0"),)), "a variable of the job"),
+        (order("a\0"), "embedded null"),
+        (order("true", secrets=(("../key", b""),)), "a secret of the job"),
+        (order("true", volumes=(Volume("/srv", "/d"),)), "a volume"),
     ):
         await rig.executor.start(task)
         failed = await rig.reports.wait(ContainerFailed, task)
@@ -338,3 +386,22 @@ async def test_signals_reach_the_command_with_their_usual_meaning(rig: Rig) -> N
     task = order("sh", "-c", f"kill -{signal.SIGPIPE.value} $$; echo survived")
     await rig.executor.start(task)
     assert (await rig.reports.wait(ContainerExited, task)).exit_code == 128 + signal.SIGPIPE
+
+
+async def test_all_that_is_kept_is_private_whatever_the_umask(tmp_path: Path) -> None:
+    umask = os.umask(0)
+    try:
+        rig = Rig(tmp_path)
+        assert await rig.executor.open() == ""
+        started = order("sh", "-c", "umask; echo hi", executor="process", secrets=(("k", b"v"),))
+        await rig.executor.start(started)
+        await rig.reports.wait(ContainerExited, started)
+        assert rig.text(key_of(started), "stdout").split() == ["0000", "hi"], "its own umask"
+        modes = {path.name: path.stat().st_mode for path in rig.folder.rglob("*")}
+        await rig.executor.remove(key_of(started))
+        modes |= {path.name: path.stat().st_mode for path in rig.folder.rglob("*")}
+        await rig.executor.close()
+    finally:
+        os.umask(umask)
+    assert {"tasks", "work", "attempt.json", "birth", "exit", "stdout", "logs"} <= set(modes)
+    assert {name: oct(mode) for name, mode in modes.items() if mode & 0o077} == {}

@@ -16,11 +16,13 @@ from rain.gossip.messages import (
 )
 from rain.model import MemberState
 from tests.gossip.pool import facts_of, member, node_id, received, record_of
+from tests.gossip.signing import signed_facts
 from tests.gossip.telling import told
 
 
 def facts_record(index: int, version: int = 1, boot_epoch: int = 1) -> FactsRecord:
-    return FactsRecord(node_id(index), boot_epoch, replace(facts_of(index), version=version))
+    facts = replace(facts_of(index), version=version)
+    return signed_facts(FactsRecord(node_id(index), boot_epoch, facts))
 
 
 def join_of(index: int, record: MemberRecord | None = None, reply: bool = False) -> Join:

@@ -3,6 +3,7 @@
 import heapq
 import random
 
+from rain.claims import Verify
 from rain.effects import (
     Broadcast,
     Cast,
@@ -26,10 +27,13 @@ from rain.gossip.member import packed_bytes
 from rain.gossip.membership import GossipConfig, Membership
 from rain.gossip.messages import MemberRecord
 from rain.model import Address, Facts, Identity, MemberState, NodeId, Resources
+from tests.gossip.signing import admitted, signed, signer_of, verify
 
 PACKET_BODY_BYTES_MAX = 1_000
 STREAM_DELAY_MS = 5
 DEFAULTS = GossipConfig()
+ADMITTED = 40
+"""Indexes up to this one are in the roll from the start."""
 
 
 def node_id(index: int) -> NodeId:
@@ -52,11 +56,26 @@ def member(
     config: GossipConfig = DEFAULTS,
     host: str = "",
     seed: int = 1,
+    admitted_up_to: int = ADMITTED,
+    verify: Verify = verify,
 ) -> Membership:
     identity = Identity(node_id(index), f"pc{index}", boot_epoch)
     address = Address(host, 7246) if host else address_of(index)
     rng = random.Random(seed * 1_000 + index)
-    return Membership(identity, address, facts_of(index), config, rng, now_ms, recovered)
+    core = Membership(
+        identity,
+        address,
+        facts_of(index),
+        config,
+        rng,
+        now_ms,
+        recovered,
+        sign=signer_of(node_id(index)),
+        verify=verify,
+    )
+    for other in range(1, admitted_up_to + 1):
+        assert core.handle(admitted(node_id(other), f"pc{other}"), now_ms) == []
+    return core
 
 
 def record_of(
@@ -66,14 +85,16 @@ def record_of(
     accuser: int | None = None,
     boot_epoch: int = 1,
 ) -> MemberRecord:
-    return MemberRecord(
-        node_id(index),
-        f"pc{index}",
-        address_of(index),
-        boot_epoch,
-        incarnation,
-        state,
-        NodeId("") if accuser is None else node_id(accuser),
+    return signed(
+        MemberRecord(
+            node_id(index),
+            f"pc{index}",
+            address_of(index),
+            boot_epoch,
+            incarnation,
+            state,
+            NodeId("") if accuser is None else node_id(accuser),
+        )
     )
 
 
@@ -86,8 +107,10 @@ def received(
 class Pool:
     """Members by index; packets are lost, delayed and overtaken, streams only delayed."""
 
-    def __init__(self, seed: int, loss: float = 0.0) -> None:
+    def __init__(self, seed: int, loss: float = 0.0, verified: list[bytes] | None = None) -> None:
+        """`verified` is where the signatures go that anybody had to check."""
         self.now_ms = 0
+        self.verified = [] if verified is None else verified
         self.loss = loss
         self.members: dict[int, Membership] = {}
         self.notices: list[tuple[int, int, Notice]] = []
@@ -117,6 +140,7 @@ class Pool:
             config,
             host="0.0.0.0",
             seed=self._seed,
+            verify=self._verify,
         )
         self._deadlines[index] = self.now_ms
 
@@ -188,6 +212,10 @@ class Pool:
             for _, at, notice in self.notices
             if at == index and isinstance(notice, MemberUp)
         ]
+
+    def _verify(self, public_key: bytes, signature: bytes, content: bytes) -> bool:
+        self.verified.append(signature)
+        return verify(public_key, signature, content)
 
     def _deliver(self) -> None:
         at_ms, _, sender, to, message, by_stream, boot_epoch = heapq.heappop(self._mail)

@@ -35,12 +35,14 @@ records = st.builds(
     incarnation=st.integers(0, 2),
     state=st.sampled_from(MemberState),
     accuser=st.sampled_from([NodeId(""), NodeId("n02"), NodeId("n03")]),
+    signature=st.sampled_from([b"", b"x", b"y"]),
 )
 facts_records = st.builds(
     FactsRecord,
     node_id=st.just(NodeId("n01")),
     boot_epoch=st.integers(1, 2),
     facts=st.builds(Facts, version=st.integers(1, 2), rank=st.integers(0, 2)),
+    signature=st.sampled_from([b"", b"x", b"y"]),
 )
 
 
@@ -86,8 +88,8 @@ def test_a_restart_needs_no_refuting() -> None:
 def test_a_remembered_member_is_shown_dead_until_it_is_heard_of() -> None:
     remembered = Member(record_of(1), confirmed=False)
     assert not remembered.is_here
-    assert remembered.shown().record.state is MemberState.DEAD
-    assert Member(record_of(1)).shown().record.state is MemberState.ALIVE
+    assert remembered.shown("pc1").record.state is MemberState.DEAD
+    assert Member(record_of(1)).shown("pc1").record.state is MemberState.ALIVE
 
 
 @given(st.text(max_size=128), st.text(max_size=128), st.integers(0, 2**62))

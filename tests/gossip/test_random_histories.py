@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from rain.effects import (
     AddressChanged,
+    Barred,
     Cast,
     DeadlinePassed,
     Event,
@@ -36,9 +37,10 @@ from rain.gossip.messages import (
 from rain.gossip.updates import UPDATES_BYTES_MAX
 from rain.model import Address, Facts, MemberState, NodeId
 from tests.gossip.pool import PACKET_BODY_BYTES_MAX, address_of, member, node_id
+from tests.gossip.signing import admitted, signed, signed_facts
 
 node_ids = st.integers(1, 5).map(node_id)
-claims = st.builds(
+any_claims = st.builds(
     MemberRecord,
     node_id=node_ids,
     name=st.sampled_from(["pc", "🌧" * 128]),
@@ -48,12 +50,14 @@ claims = st.builds(
     state=st.sampled_from(MemberState),
     accuser=st.one_of(st.just(NodeId("")), node_ids),
 )
-facts = st.builds(
+claims = st.one_of(any_claims.map(signed), any_claims)
+any_facts = st.builds(
     FactsRecord,
     node_id=node_ids,
     boot_epoch=st.integers(0, 2),
     facts=st.builds(Facts, version=st.integers(0, 3), rank=st.integers(0, 1)),
 )
+facts = st.one_of(any_facts.map(signed_facts), any_facts)
 claim_lists = st.lists(claims, max_size=4).map(tuple)
 facts_lists = st.lists(facts, max_size=2).map(tuple)
 sequences = st.integers(0, 12)
@@ -80,6 +84,8 @@ events: st.SearchStrategy[Event | Notice] = st.one_of(
     st.builds(MemberSilent, node_ids),
     st.builds(HardwareMeasured, st.builds(Facts, rank=st.integers(0, 1))),
     st.builds(AddressChanged, st.integers(1, 3).map(address_of)),
+    st.builds(admitted, node_ids),
+    st.builds(Barred, node_ids),
 )
 
 
@@ -88,11 +94,12 @@ events: st.SearchStrategy[Event | Notice] = st.one_of(
     st.lists(st.tuples(events, st.integers(0, 3_000)), max_size=40),
     st.integers(0, 9),
     st.booleans(),
+    st.integers(0, 5),
 )
 def test_invariants_hold_in_random_histories(
-    history: list[tuple[Event | Notice, int]], seed: int, stops: bool
+    history: list[tuple[Event | Notice, int]], seed: int, stops: bool, admitted_up_to: int
 ) -> None:
-    core = member(1, boot_epoch=1, seed=seed)
+    core = member(1, boot_epoch=1, seed=seed, admitted_up_to=admitted_up_to)
     up: dict[NodeId, bool] = {}
     now_ms = 0
     endings: list[tuple[Event | Notice, int]] = [(StopRequested(), 10), (HandedOver(), 10)]

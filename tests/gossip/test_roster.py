@@ -15,7 +15,8 @@ OWN = Member(record_of(1))
 
 
 def row(index: int, state: MemberState = MemberState.ALIVE) -> MemberRow:
-    return MemberRow(node_id(index), f"pc{index}", address_of(index), 1, 0, state)
+    signature = record_of(index, state).signature
+    return MemberRow(node_id(index), f"pc{index}", address_of(index), 1, 0, state, signature)
 
 
 def test_only_a_higher_claim_is_news() -> None:
@@ -47,6 +48,25 @@ def test_the_death_of_a_stranger_is_no_news() -> None:
     assert roster.all() == []
 
 
+def test_what_cannot_change_anything_is_not_worth_a_look() -> None:
+    roster = Roster(ME, [])
+    assert roster.may_change(record_of(2))
+    assert not roster.may_change(record_of(2, MemberState.DEAD))
+    roster.merge(record_of(2, incarnation=3, boot_epoch=2))
+    assert not roster.may_change(record_of(2, MemberState.LEFT, incarnation=2, boot_epoch=2))
+    assert not roster.may_change(record_of(2, incarnation=9))
+    assert roster.may_change(record_of(2, incarnation=3, boot_epoch=2)), "a further accuser counts"
+    assert roster.may_change(record_of(2, boot_epoch=3))
+
+
+def test_the_remembered_keep_their_signatures() -> None:
+    roster = Roster(ME, [row(2), row(3, MemberState.LEFT), row(4, MemberState.DEAD)])
+    for index, state in ((2, MemberState.ALIVE), (3, MemberState.LEFT), (4, MemberState.ALIVE)):
+        known = roster.get(node_id(index))
+        assert known is not None
+        assert known.record == record_of(index, state)
+
+
 def test_suspicions_and_incarnations_are_not_written() -> None:
     roster = Roster(ME, [])
     roster.merge(record_of(2))
@@ -56,7 +76,8 @@ def test_suspicions_and_incarnations_are_not_written() -> None:
     roster.merge(record_of(2, incarnation=1))
     assert roster.unwritten() == []
     roster.merge(record_of(2, MemberState.DEAD, incarnation=1))
-    died = replace(row(2, MemberState.DEAD), incarnation=1)
+    signature = record_of(2, incarnation=1).signature
+    died = replace(row(2, MemberState.DEAD), incarnation=1, signature=signature)
     assert roster.unwritten() == [Persist((died,))]
     roster.forget(node_id(2))
     assert roster.unwritten() == [Persist((), ("member/n02",))]

@@ -8,10 +8,20 @@ from msgspec.structs import replace
 
 from rain.effects import Message
 from rain.gossip.member import FACTS_BYTES_MAX, fitted_facts, is_acceptable, packed_bytes
-from rain.gossip.messages import Ack, FactsRecord, Join, MemberRecord, Ping, Rumours, Sync
+from rain.gossip.messages import (
+    SIGNATURE_BYTES,
+    Ack,
+    FactsRecord,
+    Join,
+    MemberRecord,
+    Ping,
+    Rumours,
+    Sync,
+)
 from rain.gossip.updates import Updates, transmissions_max
 from rain.model import Address, Facts, MemberState, NodeId, Resources
 from tests.gossip.pool import PACKET_BODY_BYTES_MAX, record_of
+from tests.gossip.signing import signed_facts
 
 LONGEST_RECORD = MemberRecord(
     NodeId("a" * 26),
@@ -21,13 +31,17 @@ LONGEST_RECORD = MemberRecord(
     2**40,
     MemberState.SUSPECT,
     NodeId("b" * 26),
+    b"s" * SIGNATURE_BYTES,
 )
-LONGEST_FACTS = fitted_facts(
-    FactsRecord(
-        NodeId("a" * 26),
-        2**62,
-        Facts(2**62, Resources(2**62, 2**62), ("e" * 50,) * 40, True, "", -(2**62), "s", "p"),
-    )
+LONGEST_FACTS = replace(
+    fitted_facts(
+        FactsRecord(
+            NodeId("a" * 26),
+            2**62,
+            Facts(2**62, Resources(2**62, 2**62), ("e" * 50,) * 40, True, "", -(2**62), "s", "p"),
+        )
+    ),
+    signature=b"s" * SIGNATURE_BYTES,
 )
 
 
@@ -60,7 +74,8 @@ def test_no_packet_is_ever_too_large(told: list[tuple[int, int]], accused: bool)
     updates = Updates()
     for index, letters in told:
         updates.tell(replace(record_of(index), name="名" * letters))
-        updates.tell(FactsRecord(record_of(index).node_id, 1, Facts(1, idle_reason="r" * letters)))
+        facts = FactsRecord(record_of(index).node_id, 1, Facts(1, idle_reason="r" * letters))
+        updates.tell(signed_facts(facts))
     first = LONGEST_RECORD if accused else None
     for _ in range(500):
         updates.check()

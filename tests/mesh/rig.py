@@ -11,7 +11,6 @@ from rain.election.messages import ElectionMessage
 from rain.election.records import ElectionRecord
 from rain.gossip.messages import GossipMessage
 from rain.gossip.records import GossipRecord
-from rain.mesh.envelope import Envelope
 from rain.model import OrderedValue, Value
 from rain.sched.messages import SchedMessage
 from rain.sched.records import SchedRecord
@@ -40,18 +39,6 @@ def cheap_verify(public_key: bytes, signature: bytes, content: bytes) -> bool:
     return signature == cheap_signature(public_key, content)
 
 
-def envelope(
-    name: str,
-    boot_epoch: int = 1,
-    pool_id: bytes = POOL_ID,
-    pool_key: bytes = POOL_KEY,
-    key_id: int = 0,
-    protocol: int = 1,
-) -> Envelope:
-    signer = CheapSigner(name)
-    return Envelope(pool_id, pool_key, signer, cheap_verify, boot_epoch, key_id, protocol)
-
-
 def kinds_of(*unions: Any) -> list[Any]:
     return [kind for union in unions for kind in get_args(union) or (union,)]
 
@@ -63,12 +50,13 @@ RECORDS: list[type[Record]] = kinds_of(GossipRecord, ElectionRecord, SchedRecord
 def values_of(kind: Any) -> st.SearchStrategy[Any]:
     """Any value of that type within the bounds that the type itself states."""
     bounds: dict[str, Any] = {}
-    if get_origin(kind) is Annotated:
+    while isinstance(kind, NewType) or get_origin(kind) is Annotated:
+        if isinstance(kind, NewType):
+            kind = kind.__supertype__
+            continue
         kind, *marks = get_args(kind)
         for mark in marks:
             bounds.update({k: getattr(mark, k) for k in BOUNDS if getattr(mark, k) is not None})
-    if isinstance(kind, NewType):
-        kind = kind.__supertype__
     if kind is int:
         least, most = bounds.get("ge", -(2**63)), bounds.get("le", bounds.get("lt", 2**63) - 1)
         return st.integers(least, most)

@@ -8,9 +8,17 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from rain.mesh.beacon import BEACON_MAGIC
 from rain.mesh.discovery import broadcast_addresses, is_ipv4, list_interfaces, own_address
 from rain.mesh.errors import MeshError
-from rain.mesh.transport import PACKETS_WAITING_MAX, Transport
+from rain.mesh.transport import (
+    ANSWERS_PER_SECOND_MAX,
+    BEACON_ANSWERS_PER_HOST_MAX,
+    BEACON_ANSWERS_PER_SECOND_MAX,
+    PACKETS_WAITING_MAX,
+    Transport,
+    _SharedQuota,
+)
 from rain.model import Address
 from tests.mesh.conftest import Run
 
@@ -20,15 +28,19 @@ HOST = "127.0.0.1"
 class Inbox:
     def __init__(self) -> None:
         self.packets: asyncio.Queue[tuple[bytes, Address]] = asyncio.Queue()
+        self.beacons: asyncio.Queue[tuple[bytes, Address]] = asyncio.Queue()
 
     def receive(self, packet: bytes, source: Address) -> None:
         self.packets.put_nowait((packet, source))
+
+    def beacon(self, packet: bytes, source: Address) -> None:
+        self.beacons.put_nowait((packet, source))
 
 
 @asynccontextmanager
 async def opened(bind: str = HOST, port: int = 0) -> AsyncIterator[tuple[Transport, Inbox]]:
     inbox = Inbox()
-    transport = Transport(bind, port, inbox.receive)
+    transport = Transport(bind, port, inbox.receive, inbox.beacon)
     await transport.open()
     running = asyncio.create_task(transport.run())
     try:
@@ -82,6 +94,56 @@ def test_a_full_queue_drops(run: Run) -> None:
     run(story())
 
 
+def test_beacons_go_their_own_way(run: Run) -> None:
+    async def story() -> None:
+        async with opened() as (a, _), opened() as (b, inbox):
+            target = Address(HOST, b.port)
+            for packet in (BEACON_MAGIC, b"r", BEACON_MAGIC + b"1", b"rn"):
+                a.send(target, packet)
+
+            source = Address(HOST, a.port)
+            assert [await inbox.packets.get() for _ in range(2)] == [
+                (b"r", source),
+                (b"rn", source),
+            ]
+            assert await inbox.beacons.get() == (BEACON_MAGIC, source)
+            assert await inbox.beacons.get() == (BEACON_MAGIC + b"1", source)
+
+    run(story())
+
+
+def test_answers_are_limited_and_sending_is_not(run: Run) -> None:
+    async def story() -> None:
+        async with opened() as (a, _), opened() as (b, inbox):
+            target = Address(HOST, b.port)
+            loop = asyncio.get_running_loop()
+            second = int(loop.time())
+            for _ in range(BEACON_ANSWERS_PER_HOST_MAX * 4):
+                a.answer_beacon(target, lambda: b"here")
+            for _ in range(ANSWERS_PER_SECOND_MAX * 4):
+                a.answer(target, b"proof")
+            a.send(target, b"word")
+
+            # Each second has a quota of its own.
+            seconds = int(loop.time()) - second + 1
+            quota = BEACON_ANSWERS_PER_HOST_MAX + ANSWERS_PER_SECOND_MAX
+            assert quota * (4 - seconds) <= a.dropped["answers"] <= quota * 3
+            while (await inbox.packets.get())[0] != b"word":
+                pass
+
+    run(story())
+
+
+def test_one_who_seeks_all_the_time_takes_no_answer_from_others() -> None:
+    quota = _SharedQuota(BEACON_ANSWERS_PER_SECOND_MAX, BEACON_ANSWERS_PER_HOST_MAX)
+    loud = [quota.take_for("10.0.0.66", 7.5) for _ in range(1_000)]
+    assert sum(loud) == BEACON_ANSWERS_PER_HOST_MAX
+    assert quota.take_for("10.0.0.9", 7.9)
+    others = [quota.take_for(f"10.0.1.{number}", 7.9) for number in range(1_000)]
+    assert sum(others) == BEACON_ANSWERS_PER_SECOND_MAX - BEACON_ANSWERS_PER_HOST_MAX - 1
+    assert quota.take_for("10.0.0.66", 8.0), "each second has a quota of its own"
+
+
 def test_a_broadcast_rings_extra_addresses_once(run: Run) -> None:
     async def story() -> None:
         async with opened() as (a, _), opened() as (b, inbox):
@@ -111,9 +173,9 @@ def test_a_broadcast_is_heard_by_who_is_bound_to_one_address(run: Run) -> None:
 
 def test_a_taken_port_is_told(run: Run) -> None:
     async def story() -> None:
-        async with opened() as (a, _):
+        async with opened() as (a, inbox):
             with pytest.raises(MeshError, match=f"port {a.port} of {HOST} is taken") as raised:
-                await Transport(HOST, a.port, Inbox().receive).open()
+                await Transport(HOST, a.port, inbox.receive, inbox.beacon).open()
             assert "--port" in raised.value.hint
 
     run(story())
@@ -121,8 +183,9 @@ def test_a_taken_port_is_told(run: Run) -> None:
 
 def test_a_foreign_address_is_told(run: Run) -> None:
     async def story() -> None:
+        inbox = Inbox()
         with pytest.raises(MeshError, match="no address of this PC"):
-            await Transport("198.51.100.7", 0, Inbox().receive).open()
+            await Transport("198.51.100.7", 0, inbox.receive, inbox.beacon).open()
 
     run(story())
 

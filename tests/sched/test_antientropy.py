@@ -10,17 +10,27 @@ from rain.sched.antientropy import AntiEntropy, AntiEntropyConfig
 from rain.sched.ledger import Ledger
 from rain.sched.messages import Digests, JobPatch, Patch
 from rain.sched.pool import Pool
-from tests.sched.samples import make_attempt, make_job, running, task_patch
+from tests.sched.samples import (
+    admitted,
+    id_of,
+    make_attempt,
+    make_job,
+    make_ledger,
+    make_people,
+    running,
+    task_patch,
+)
 from tests.sched.wire import FACTS
 
-HEAD, OWN = NodeId("head"), NodeId("own")
+HEAD, OWN = id_of("head"), id_of("own")
 EPOCH = Epoch(3, HEAD, 7)
 
 
 def parts(node_id: NodeId, other: NodeId) -> tuple[AntiEntropy, Ledger]:
-    pool = Pool(Identity(node_id, node_id, 1), FACTS, 15_000)
+    people = make_people((admitted("anna"), admitted("head"), admitted("own")))
+    pool = Pool(Identity(node_id, node_id, 1), FACTS, 15_000, people)
     pool.on_up(MemberUp(other, other, 1, FACTS))
-    ledger = Ledger(())
+    ledger = make_ledger(people=people)
     return AntiEntropy(AntiEntropyConfig(), ledger, pool), ledger
 
 
@@ -47,6 +57,7 @@ def test_a_job_too_large_for_one_answer_arrives_over_several(
     while known.table.digest() != theirs.table.digest():
         exchanges += 1
         assert exchanges < 40, "an exchange makes progress"
+        coordinator.exchange_with(OWN, exchanges)
         digests = known.table.digests(JobId(""), 1_000)
         posts = follower.on_digests(HEAD, Digests(EPOCH, JobId(""), JobId(""), digests))
         assert 0 < len(posts) <= 3

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from rain.effects import Post, Received
 from rain.mesh.codec import encode
-from rain.mesh.envelope import FRAME_BODY_BYTES_MAX
+from rain.mesh.frames import CONTENT_BYTES_MAX
 from rain.model import (
     ENDS_PER_TASK_MAX,
     REASON_CHARS_MAX,
@@ -17,7 +17,7 @@ from rain.model import (
     JobId,
     NodeId,
 )
-from rain.sched.identity import JOB_BYTES_MAX, is_too_large
+from rain.sched.identity import JOB_BYTES_MAX, oversize
 from rain.sched.ledger import FRAME_BYTES_MAX, frames
 from rain.sched.messages import (
     ORDERS_MAX,
@@ -31,8 +31,8 @@ from rain.sched.messages import (
     Replicate,
     TaskPatch,
 )
-from rain.sched.table import CHECK_TASKS_MAX, NODE_ID_CHARS_MAX, Table
-from tests.sched.samples import make_attempt, make_job, running, task_patch
+from rain.sched.table import CHECK_TASKS_MAX, NODE_ID_CHARS_MAX
+from tests.sched.samples import id_of, make_attempt, make_job, make_table, running, task_patch
 from tests.sched.test_table import FAILED, contents, decided, job_patch, table_of
 from tests.sched.wire import ADDRESS, Wire, job_of
 
@@ -44,15 +44,15 @@ def test_a_job_that_no_frame_could_carry_on_is_refused_by_the_coordinator() -> N
     half = [job_of("b", nonce=nonce, name="x" * 600_000) for nonce in (b"1", b"2")]
     for jobs in ([large], half):
         propose = Propose(9, tuple(JobPatch(job.job_id, job) for job in jobs))
-        outputs = pool.feed(NodeId("a"), Received(NodeId("b"), propose, ADDRESS))
+        outputs = pool.feed(id_of("a"), Received(id_of("b"), propose, ADDRESS))
         refusal = Accepted(9, epoch, 0, "the jobs are larger than 1 MiB")
-        assert outputs == [Post(NodeId("b"), refusal)]
-    assert pool.hosts[NodeId("a")].core.table.jobs() == ()
+        assert outputs == [Post(id_of("b"), refusal)]
+    assert pool.hosts[id_of("a")].core.table.jobs() == ()
 
 
 def test_whatever_carries_a_job_fits_a_frame() -> None:
-    job = job_of("b", name="x" * (JOB_BYTES_MAX - 200))
-    assert not is_too_large(job)
+    job = job_of("b", name="x" * (JOB_BYTES_MAX - 300))
+    assert oversize(job) == ""
     name = NodeId("n" * NODE_ID_CHARS_MAX)
     epoch = Epoch(2**62, name, 2**63)
     attempts = tuple(AttemptId(job.job_id, task, 2**62, epoch, name) for task in range(ORDERS_MAX))
@@ -62,7 +62,7 @@ def test_whatever_carries_a_job_fits_a_frame() -> None:
     )
     cell = Cell(epoch=epoch, turn=2**62, attempt_id=attempts[0])
     patch = JobPatch(job.job_id, job, tasks=(TaskPatch(0, 0, cell, ends),))
-    bound = FRAME_BODY_BYTES_MAX // 4
+    bound = CONTENT_BYTES_MAX // 4
     assert len(encode(Assign(epoch, 2**62, job, attempts))) < bound
     assert all(len(encode(Patch(epoch, frame))) < bound for frame in frames((patch, patch)))
     assert len(encode(Replicate(epoch, 2**62, (patch,)))) < bound
@@ -74,9 +74,9 @@ def test_a_small_message_of_very_many_tasks_is_dropped() -> None:
     job = job_of("b", tasks=100_000, running_max=1)
     part = TaskPatch(0, 99_999, Cell(epoch=epoch, turn=1))
     patches = (JobPatch(job.job_id, job), *(JobPatch(job.job_id, tasks=(part,)),) * 900)
-    core = pool.hosts[NodeId("b")].core
+    core = pool.hosts[id_of("b")].core
     for message in (Patch(epoch, patches), Replicate(epoch, 7, patches)):
-        assert pool.feed(NodeId("b"), Received(NodeId("a"), message, ADDRESS)) == []
+        assert pool.feed(id_of("b"), Received(id_of("a"), message, ADDRESS)) == []
     assert core.dropped == {"knowledge_of_too_many_tasks": 2}
     assert core.table.jobs() == ()
 
@@ -101,7 +101,7 @@ def test_a_job_that_no_order_could_carry_is_dropped() -> None:
 def test_a_patch_whose_tasks_do_not_ascend_is_dropped_whole(parts: tuple[TaskPatch, ...]) -> None:
     job = make_job(5)
     table = table_of(job_patch(job))
-    assert table.merge((JobPatch(job.job_id, None, 1, parts),)) == ()
+    assert table.merge((JobPatch(job.job_id, tasks=parts),)) == ()
     assert table.dropped == {"tasks_not_in_order": 1}
 
 
@@ -122,7 +122,7 @@ def test_names_without_end_are_dropped() -> None:
     name = NodeId("n" * (NODE_ID_CHARS_MAX + 1))
     table = table_of(
         job_patch(job),
-        JobPatch(JobId("j" * 17), cancelled_through=1),
+        task_patch(JobId("j" * 17), 0, Cell(generation=2)),
         task_patch(job, 0, running(make_attempt(job, node=name))),
         task_patch(job, 1, Cell(epoch=Epoch(1, name, 7), turn=1)),
         task_patch(job, 1, Cell(), (make_attempt(job, 1, node=name), FAILED)),
@@ -133,7 +133,7 @@ def test_names_without_end_are_dropped() -> None:
 
 def test_a_large_job_is_checked_so_many_tasks_at_a_time() -> None:
     job = make_job(3 * CHECK_TASKS_MAX)
-    table = Table()
+    table = make_table()
     table.merge((job_patch(job),))
     table.merge(decided(job, task) for task in range(job.spec.tasks))
     table._known[job.job_id]._failures[job.spec.tasks - 1] = 9

@@ -1,7 +1,7 @@
 from rain.model import End, EndState
 from rain.sched.knowledge import JobKnowledge, pack_tasks
-from rain.sched.messages import AttemptEnd, Cell, TaskPatch
-from tests.sched.samples import make_attempt, make_job, over, running
+from rain.sched.messages import NOT_CANCELLED, AttemptEnd, Cell, TaskPatch
+from tests.sched.samples import make_attempt, make_cancel, make_job, over, running
 
 JOB = make_job(4)
 AGAIN = Cell(generation=2)
@@ -34,22 +34,22 @@ def test_what_is_known_already_is_no_news() -> None:
     assert not known.learn_cell(0, running(make_attempt(JOB))), "smaller"
     assert known.learn_ends(0, (entry,)) == [entry.attempt_id]
     assert known.learn_ends(0, (entry,)) == []
-    assert known.learn_cancel(1)
-    assert not known.learn_cancel(1)
+    assert known.learn_cancel(make_cancel(JOB))
+    assert not known.learn_cancel(make_cancel(JOB))
     known.check()
 
 
-def test_of_two_cancels_the_larger_pair_stands() -> None:
+def test_of_two_cancels_the_larger_stands() -> None:
     known = _known()
-    assert not known.learn_cancel(0, 9), "through nothing"
-    assert known.learn_cancel(1, 5)
+    assert not known.learn_cancel(NOT_CANCELLED)
+    assert known.learn_cancel(make_cancel(JOB, 1, 5))
     digest = known.digest
-    assert not known.learn_cancel(1, 4)
-    assert known.learn_cancel(1, 6)
+    assert not known.learn_cancel(make_cancel(JOB, 1, 4))
+    assert known.learn_cancel(make_cancel(JOB, 1, 6))
     assert known.digest != digest
-    assert known.learn_cancel(2, 3)
-    assert not known.learn_cancel(1, 9)
-    assert known.cancel() == (2, 3)
+    assert known.learn_cancel(make_cancel(JOB, 2, 3))
+    assert not known.learn_cancel(make_cancel(JOB, 1, 9))
+    assert known.cancel() == make_cancel(JOB, 2, 3)
     known.check()
 
 

@@ -14,9 +14,10 @@ from rain.sched.messages import (
     TaskPatch,
 )
 from rain.sched.records import AttemptRow, JobRow, TaskRow
+from tests.sched.samples import id_of
 from tests.sched.wire import ADDRESS, Wire, job_of
 
-A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
+A, B, C = id_of("a"), id_of("b"), id_of("c")
 LATER = Epoch(9, C, 3)
 
 

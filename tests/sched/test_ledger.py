@@ -1,9 +1,8 @@
 """What is written anew after a time in which writes failed."""
 
-from rain.model import AttemptId, Epoch, JobId, NodeId, Stage
+from rain.model import AttemptId, Epoch, JobId, Stage
 from rain.sched.ledger import (
     FRAME_BYTES_MAX,
-    Ledger,
     are_too_many,
     frames,
     gathered,
@@ -18,37 +17,44 @@ from rain.sched.messages import (
     TaskPatch,
 )
 from rain.sched.replication import hold
-from rain.sched.table import Table
-from tests.sched.samples import make_attempt, make_job, running, task_patch
+from tests.sched.samples import (
+    id_of,
+    make_attempt,
+    make_cancel,
+    make_job,
+    make_ledger,
+    make_table,
+    running,
+    task_patch,
+)
 from tests.sched.wire import job_of
 
-EPOCH = Epoch(1, NodeId("a"), 7)
+EPOCH = Epoch(1, id_of("a"), 7)
 
 
 def test_everything_is_written_anew_also_of_jobs_whose_spec_is_unknown() -> None:
-    ledger = Ledger(())
+    ledger = make_ledger()
     job, unknown = job_of("a"), job_of("b").job_id
-    attempt_id = AttemptId(unknown, 0, 1, EPOCH, NodeId("a"))
+    attempt_id = AttemptId(unknown, 0, 1, EPOCH, id_of("a"))
     cell = Cell(epoch=EPOCH, turn=1, stage=Stage.PLACED, attempt_id=attempt_id)
     ledger.merge(
         (
             JobPatch(job.job_id, job),
-            JobPatch(unknown, cancelled_through=1, cancelled_unix_ms=5),
             JobPatch(unknown, tasks=(TaskPatch(0, 0, cell),)),
         )
     )
 
     rows = [row for write in ledger.rewrite() for row in write.puts]
 
-    assert Table(rows).digest() == ledger.table.digest()
+    assert make_table(rows).digest() == ledger.table.digest()
 
 
 def test_gathered_news_keeps_the_larger_cancel() -> None:
     job_id = JobId("j")
-    cancels = [(1, 9), (2, 3), (2, 1)]
-    news = [JobPatch(job_id, None, through, (), at) for through, at in cancels]
+    cancels = [make_cancel(job_id, *parts) for parts in ((1, 9), (2, 3), (2, 1))]
+    news = [JobPatch.of_parts(job_id, cancel=cancel) for cancel in cancels]
     (patch,) = gathered(news)
-    assert patch.cancel() == (2, 3)
+    assert patch.cancel() == cancels[1]
 
 
 def test_the_tasks_of_gathered_news_ascend_in_every_patch() -> None:
@@ -71,7 +77,7 @@ def test_the_tasks_of_gathered_news_ascend_in_every_patch() -> None:
         [(2, 2), (4, 4)],
     ]
     assert [patch.job for patch in patches] == [job, None, None]
-    one, other = Table(), Table()
+    one, other = make_table(), make_table()
     one.merge(news)
     other.merge(patches)
     assert one.digest() == other.digest()
@@ -100,7 +106,7 @@ def test_no_frame_holds_more_patches_tasks_or_bytes_than_may_travel() -> None:
 
 
 def test_what_is_refused_is_not_said_to_be_on_disk() -> None:
-    ledger = Ledger(())
+    ledger = make_ledger()
     job = make_job(3)
     ledger.merge((JobPatch(job.job_id, job),))
     cell = Cell(epoch=EPOCH, turn=1)

@@ -1,13 +1,13 @@
 from rain.effects import MemberDown, MemberUp, Output, Persist, Post, ViewChanged
 from rain.model import Epoch, Identity, MemberState, NodeId
-from rain.sched.ledger import Ledger
 from rain.sched.messages import Accepted, JobPatch, Replicate, Replicated
 from rain.sched.pool import Pool
 from rain.sched.records import JobRow
 from rain.sched.replication import Receipt, Replication, ReplicationConfig, hold
+from tests.sched.samples import OWNER, admitted, id_of, make_ledger, make_people
 from tests.sched.wire import FACTS, job_of
 
-A, B, C, D = (NodeId(name) for name in "abcd")
+A, B, C, D = (id_of(name) for name in "abcd")
 EPOCH = Epoch(3, A, 7)
 JOB = job_of("d")
 PATCH = JobPatch(JOB.job_id, JOB)
@@ -16,11 +16,12 @@ RECEIPT = Receipt(D, 5)
 
 def parts(*others: NodeId) -> tuple[Replication, Pool]:
     """`a` coordinates a pool of `a` and these."""
-    pool = Pool(Identity(A, "a", 1), FACTS, 15_000)
+    people = make_people(admitted(name, person=OWNER) for name in "abcd")
+    pool = Pool(Identity(A, "a", 1), FACTS, 15_000, people)
     for node_id in others:
         pool.on_up(MemberUp(node_id, node_id, 1, FACTS))
     pool.on_view(ViewChanged((A, *others)))
-    replication = Replication(ReplicationConfig(), Ledger(()), pool)
+    replication = Replication(ReplicationConfig(), make_ledger(), pool)
     replication.begin(EPOCH)
     return replication, pool
 
@@ -124,7 +125,7 @@ def test_a_renumbered_reign_asks_again_under_its_new_number() -> None:
 
 
 def test_a_holder_writes_down_even_what_it_knows() -> None:
-    ledger = Ledger(())
+    ledger = make_ledger()
     ledger.merge((PATCH,))
     write = Persist((JobRow(JOB),), then=(Post(A, Replicated(EPOCH, 3)),))
 
@@ -136,4 +137,4 @@ def test_a_holder_writes_down_even_what_it_knows() -> None:
 def test_a_holder_does_not_vouch_for_what_it_could_not_take_in() -> None:
     forged = JobPatch(JOB.job_id, job_of("x"))
 
-    assert hold(Ledger(()), A, Replicate(EPOCH, 3, (forged,))) == []
+    assert hold(make_ledger(), A, Replicate(EPOCH, 3, (forged,))) == []

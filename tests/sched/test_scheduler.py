@@ -13,20 +13,22 @@ from rain.effects import (
     ReignChanged,
     StopRequested,
 )
-from rain.model import AttemptId, End, EndState, Epoch, MemberState, NodeId, Stage
+from rain.model import AttemptId, End, EndState, Epoch, MemberState, Stage
 from rain.sched.messages import (
     Accepted,
     Assign,
     Inventory,
+    JobPatch,
     Patch,
     Replicate,
     Replicated,
     Report,
     ReportAck,
 )
+from tests.sched.samples import id_of
 from tests.sched.wire import ADDRESS, Wire, job_of
 
-A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
+A, B, C = id_of("a"), id_of("b"), id_of("c")
 
 
 def pool(*names: str) -> Wire:
@@ -218,15 +220,17 @@ def test_behind_the_brake_nothing_is_touched_and_nothing_of_theirs_is_started() 
     job = job_of("a", tasks=5)
     wire.submit("a", job)
     wire.run(500)
-    vanished = (C, NodeId("d"), NodeId("e"))
+    vanished = (C, id_of("d"), id_of("e"))
     for node_id in vanished:
-        wire.kill(node_id)
+        wire.kill(wire.name(node_id))
     wire.feed(A, BrakeChanged(True, vanished))
     for node_id in vanished:
         wire.feed(A, MemberUnreachable(node_id))
-        wire.bury(node_id)
+        wire.bury(wire.name(node_id))
     theirs, ours = job_of("c", nonce=b"1"), job_of("a", nonce=b"2")
-    wire.submit("a", theirs, ours)
+    known = Patch(wire.follows[A], (JobPatch(theirs.job_id, theirs),))
+    wire.feed(A, Received(B, known, ADDRESS, by_stream=True))
+    wire.submit("a", ours)
     wire.run(1_000)
 
     table = wire.hosts[A].core.table
@@ -374,7 +378,7 @@ def test_a_whole_pool_that_was_switched_off_carries_on() -> None:
     wire.run(500)
     for name in ("a", "b", "c"):
         wire.kill(name)
-        wire.hosts[NodeId(name)].containers.clear()
+        wire.hosts[id_of(name)].containers.clear()
     wire.follows.clear()
     for name in ("c", "b", "a"):
         wire.restart(name)

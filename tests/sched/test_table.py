@@ -24,8 +24,11 @@ from tests.sched.samples import (
     FIRST,
     JOBS,
     SECOND,
+    cancelled,
     make_attempt,
+    make_cancel,
     make_job,
+    make_table,
     over,
     patches,
     running,
@@ -41,7 +44,7 @@ ALL = JobId("")
 
 def table_of(*all_patches: JobPatch) -> Table:
     """One merge per patch."""
-    table = Table()
+    table = make_table()
     for patch in all_patches:
         table.merge((patch,))
     table.check()
@@ -56,7 +59,7 @@ def split(patch: JobPatch) -> list[JobPatch]:
     """The same knowledge in the smallest pieces."""
     pieces = [
         JobPatch(patch.job_id, patch.job),
-        replace(patch, job=None, tasks=()),
+        patch.head(),
     ]
     for part in patch.tasks:
         for task in range(part.first, part.last + 1):
@@ -112,7 +115,7 @@ def test_order_number_and_pieces_do_not_matter(data: st.DataObject, whole: list[
     again = data.draw(st.permutations(pieces + pieces[::2]))
     table = table_of(*again)
     assert contents(table) == sound
-    at_once = Table()
+    at_once = make_table()
     at_once.merge(again)
     at_once.check()
     assert contents(at_once) == sound
@@ -146,13 +149,13 @@ def test_news_makes_equal_copies_equal_and_is_all_news(
 @LAWS
 @given(MANY)
 def test_what_any_prefix_of_writes_recovers_is_known(whole: list[JobPatch]) -> None:
-    table = Table()
+    table = make_table()
     writes: list[Record] = []
     for patch in whole:
         writes.extend(table.records(table.merge((patch,))))
     for kept in range(len(writes) + 1):
         disk = {row.key(): row for row in writes[:kept]}
-        recovered = Table(disk.values())
+        recovered = make_table(disk.values())
         recovered.check()
         assert table.merge(contents(recovered)) == ()
     assert contents(recovered) == contents(table)
@@ -191,12 +194,13 @@ def test_news_is_only_what_is_new() -> None:
     job = make_job(3)
     attempt_id = make_attempt(job, 1)
     placed = running(attempt_id, Stage.PLACED)
-    table = Table()
+    table = make_table()
     known = JobPatch(job.job_id, job, tasks=(TaskPatch(1, 1, placed),))
     assert table.merge((known,)) == (known,)
     end = AttemptEnd(attempt_id, FAILED)
-    more = JobPatch(job.job_id, job, 1, (TaskPatch(1, 1, placed, (end,)),))
-    fresh = JobPatch(job.job_id, None, 1, (TaskPatch(1, 1, Cell(), (end,)),))
+    cancel = make_cancel(job)
+    more = JobPatch.of_parts(job.job_id, job, cancel, (TaskPatch(1, 1, placed, (end,)),))
+    fresh = JobPatch.of_parts(job.job_id, None, cancel, (TaskPatch(1, 1, Cell(), (end,)),))
     assert table.merge((known, more, more)) == (fresh,)
     second = AttemptEnd(make_attempt(job, 1, 2), FAILED)
     both = JobPatch(job.job_id, tasks=(TaskPatch(1, 1, placed, (end, second)),))
@@ -252,7 +256,7 @@ def test_no_later_outcome_changes_a_committed_success() -> None:
         (
             task_patch(job, 0, over(later, success=False), (later, FAILED)),
             task_patch(job, 0, Cell(), (make_attempt(job), End(EndState.FAILED, 3))),
-            JobPatch(job.job_id, cancelled_through=5),
+            cancelled(job, 5),
         )
     )
     assert table.cell(job.job_id, 0) == over(make_attempt(job))
@@ -262,7 +266,7 @@ def test_no_later_outcome_changes_a_committed_success() -> None:
 
 def test_a_retry_beats_a_cancel_of_what_came_before() -> None:
     job = make_job(2)
-    table = table_of(job_patch(job), decided(job, 0), JobPatch(job.job_id, cancelled_through=1))
+    table = table_of(job_patch(job), decided(job, 0), cancelled(job))
     assert table.cancelled(job.job_id)
     assert table.is_job_over(job.job_id)
     table.merge((task_patch(job, 0, Cell(generation=2, epoch=FIRST), last=1),))
@@ -270,7 +274,7 @@ def test_a_retry_beats_a_cancel_of_what_came_before() -> None:
     assert not table.cancelled(job.job_id)
     assert table.open_tasks(job.job_id) == [1], "a success needs no retry"
     assert table.generation(job.job_id) == 2
-    table.merge((JobPatch(job.job_id, cancelled_through=2),))
+    table.merge((cancelled(job, 2),))
     assert table.cancelled(job.job_id)
     assert table.open_tasks(job.job_id) == []
 
@@ -298,7 +302,7 @@ def test_attempts_are_found_by_node_until_they_end() -> None:
     table = table_of(
         *(task_patch(job, attempt_id.task, running(attempt_id)) for attempt_id in (*here, there)),
         job_patch(job),
-        JobPatch(job.job_id, cancelled_through=1),
+        cancelled(job),
     )
     assert table.attempts_on(ANNA) == tuple(sorted(here)), "a cancel stops nothing by itself"
     assert table.attempts_on(BERT) == (there,)
@@ -313,13 +317,20 @@ def test_attempts_are_found_by_node_until_they_end() -> None:
 
 def test_a_job_whose_id_is_not_its_hash_is_dropped() -> None:
     job, other = make_job(2, "a"), make_job(2, "b")
-    forged = Job(job.job_id, other.spec, "pc1", ANNA, 1_000, b"0123456789abcdef")
-    table = Table()
-    assert table.merge((JobPatch(job.job_id, forged, 1), JobPatch(job.job_id, other, 1))) == ()
+    forged = replace(other, job_id=job.job_id, signature=job.signature)
+    table = make_table()
+    assert (
+        table.merge(
+            (JobPatch.of_parts(job.job_id, forged, make_cancel(job)), JobPatch(job.job_id, other))
+        )
+        == ()
+    )
     assert table.dropped == {"job_not_authentic": 2}
     assert contents(table) == []
     table.merge((job_patch(job),))
-    assert table.merge((JobPatch(job.job_id, forged, 1),)) == (), "not the rest of it either"
+    assert table.merge((JobPatch.of_parts(job.job_id, forged, make_cancel(job)),)) == (), (
+        "not the rest of it either"
+    )
     assert table.dropped == {"job_not_authentic": 3}
 
 
@@ -379,7 +390,7 @@ def test_cells_may_come_before_the_spec() -> None:
 def test_what_the_spec_forbids_is_no_news_of_the_same_merge() -> None:
     job = make_job(2)
     stray = make_attempt(job, 5)
-    table = Table()
+    table = make_table()
     news = table.merge((task_patch(job, 5, running(stray), (stray, FAILED)), job_patch(job)))
     assert news == (job_patch(job),)
 
@@ -388,7 +399,7 @@ def test_bounds_drop_and_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_module, "JOBS_MAX", 2)
     monkeypatch.setattr(table_module, "UNKNOWN_JOBS_MAX", 1)
     a, b, c = JOBS
-    table = table_of(JobPatch(a.job_id, cancelled_through=1), JobPatch(b.job_id, None, 1))
+    table = table_of(*(task_patch(each, 0, Cell(generation=2)) for each in (a, b)))
     assert table.dropped == {"unknown_jobs_max": 1}
     table.merge((job_patch(b), job_patch(c), job_patch(a)))
     table.check()
@@ -405,7 +416,7 @@ def test_rows_hold_all_that_is_known() -> None:
     table = table_of(
         job_patch(job),
         task_patch(job, 0, Cell(), (first, FAILED)),
-        JobPatch(job.job_id, cancelled_through=3, cancelled_unix_ms=7),
+        cancelled(job, 3, 7),
     )
     news = table.merge((task_patch(job, 0, running(second), (second, FAILED)),))
     ends = (AttemptEnd(first, FAILED), AttemptEnd(second, FAILED))
@@ -416,7 +427,7 @@ def test_rows_hold_all_that_is_known() -> None:
         f"cancel/{job.job_id}",
         f"task/{job.job_id}/0",
     ]
-    assert everything[1] == CancelRow(job.job_id, 3, 7)
+    assert everything[1] == CancelRow(job.job_id, *make_cancel(job, 3, 7))
 
 
 def test_digests_come_in_pages() -> None:
@@ -427,4 +438,4 @@ def test_digests_come_in_pages() -> None:
     assert [each.job_id for each in table.digests(jobs[3], 9)] == jobs[3:]
     assert all(each.digest == table.job_digest(each.job_id) for each in first)
     assert table.job_digest(JobId("none")) == bytes(8)
-    assert Table().digest() == bytes(8)
+    assert make_table().digest() == bytes(8)

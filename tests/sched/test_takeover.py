@@ -15,7 +15,9 @@ def test_what_succeeded_is_not_run_again_by_a_coordinator_that_has_not_heard_of_
     runner = next(name for name, count in wire.running().items() if count)
     wire.exit(runner)
     ignorant = next(
-        name for name in wire.hosts if not wire.hosts[name].core.table.cell(job.job_id, 0).success
+        node_id
+        for node_id in wire.hosts
+        if not wire.hosts[node_id].core.table.cell(job.job_id, 0).success
     )
     dropped: list[NodeId] = []
 
@@ -28,7 +30,7 @@ def test_what_succeeded_is_not_run_again_by_a_coordinator_that_has_not_heard_of_
 
     wire.lost = lost
     wire.told()
-    wire.reign(str(ignorant), 2)
+    wire.reign(wire.name(ignorant), 2)
     wire.run(3_000)
 
     assert len(dropped) == 3

@@ -5,18 +5,20 @@ from typing import Any
 
 import pytest
 
-from rain.model import AttemptId, End, EndState, Job, JobSpec, Stage
-from rain.sched.identity import job_id_of
+from rain.model import AttemptId, End, EndState, Job, JobSpec, NodeId, Stage
 from rain.sched.messages import Cell, JobPatch
 from rain.sched.table import Table
-from rain.sched.views import job_view, jobs_view, task_list
+from rain.sched.views import REFUSALS_TOLD_MAX, job_view, jobs_view, refusals, task_list
 from tests.sched.samples import (
     ANNA,
     BERT,
     FIRST,
     RIVAL,
+    cancelled,
+    job_with,
     make_attempt,
     make_job,
+    make_table,
     over,
     running,
     task_patch,
@@ -35,7 +37,7 @@ def _end(state: str, code: int = -1, reason: str = "") -> End:
 
 
 def _table(job: Job, *patches: JobPatch) -> Table:
-    table = Table()
+    table = make_table()
     table.merge((JobPatch(job.job_id, job), *patches))
     return table
 
@@ -59,6 +61,7 @@ def test_a_job_that_nobody_has_started() -> None:
         "state": "PENDING",
         "exit_code": None,
         "submitted_by": "pc1",
+        "person": "anna",
         "tasks_total": 3,
         "tasks": {"PENDING": 3},
         "created_at": "2025-03-09T16:05:00.250Z",
@@ -187,7 +190,7 @@ def test_a_cancelled_job() -> None:
         job,
         _ended(make_attempt(job, 0), _end("SUCCEEDED", 0), job),
         task_patch(job, 1, running(attempt_id)),
-        JobPatch(job.job_id, cancelled_through=1),
+        cancelled(job),
     )
     view = job_view(table, job.job_id, NAMES)
     assert (view["state"], view["exit_code"]) == ("CANCELLED", 137)
@@ -220,9 +223,7 @@ def test_the_exit_code_is_the_first_that_is_not_zero(
 
 
 def test_indexes_are_those_of_the_array_and_unknown_nodes_go_by_id() -> None:
-    nonce = b"0123456789abcdef"
-    spec = JobSpec(("true",), tasks=3, array_start=5, array_step=2, is_array=True)
-    job = Job(job_id_of(spec, "pc1", ANNA, 1, nonce), spec, "pc1", ANNA, 1, nonce)
+    job = job_with(JobSpec(("true",), tasks=3, array_start=5, array_step=2, is_array=True))
     table = _table(job, task_patch(job, 2, running(make_attempt(job, 2))))
     tasks = job_view(table, job.job_id, {}, with_tasks=True)["task_list"]
     assert [task["index"] for task in tasks] == [5, 7, 9]
@@ -231,10 +232,10 @@ def test_indexes_are_those_of_the_array_and_unknown_nodes_go_by_id() -> None:
 
 def test_jobs_come_oldest_first_and_without_those_that_are_over_if_so_asked() -> None:
     jobs = [_job(1, created) for created in (3_000, 1_000, 2_000)]
-    table = Table()
+    table = make_table()
     table.merge(JobPatch(job.job_id, job) for job in jobs)
     table.merge((_ended(make_attempt(jobs[1]), _end("SUCCEEDED", 0), jobs[1]),))
-    table.merge((JobPatch(make_job(7).job_id, cancelled_through=1),))
+    table.merge((task_patch(make_job(7), 0, Cell(generation=2)),))
     views = jobs_view(table, NAMES)
     assert [view["id"] for view in views] == [jobs[i].job_id for i in (1, 2, 0)]
     assert all("task_list" not in view for view in views)
@@ -259,7 +260,7 @@ def test_a_late_end_of_another_attempt_changes_nothing_that_was_told() -> None:
 def test_a_cancelled_job_stays_cancelled_while_what_it_ran_ends() -> None:
     job = _job()
     attempt_id = make_attempt(job)
-    cancel = JobPatch(job.job_id, cancelled_through=1, cancelled_unix_ms=CREATED_MS + 1_500)
+    cancel = cancelled(job, 1, CREATED_MS + 1_500)
     table = _table(job, task_patch(job, 0, running(attempt_id)), cancel)
     assert job_view(table, job.job_id, NAMES)["state"] == "CANCELLED"
     for state in ("CANCELLED", "FAILED"):
@@ -269,7 +270,7 @@ def test_a_cancelled_job_stays_cancelled_while_what_it_ran_ends() -> None:
 
 def test_whatever_is_over_has_finished_at_some_time() -> None:
     job = _job(2)
-    cancel = JobPatch(job.job_id, cancelled_through=1, cancelled_unix_ms=CREATED_MS + 5_000)
+    cancel = cancelled(job, 1, CREATED_MS + 5_000)
     ended = _ended(make_attempt(job), _end("SUCCEEDED", 0), job)
     other = _ended(make_attempt(job, 1), _end("SUCCEEDED", 0), job)
     lost = _ended(make_attempt(job, 1), End(EndState.LOST), job)
@@ -282,7 +283,7 @@ def test_whatever_is_over_has_finished_at_some_time() -> None:
     assert finished(ended, other, cancel) == "05:02.250Z", "too late to matter"
     assert finished(ended, lost) == "05:02.250Z"
     assert finished(lost, cancel) == "05:05.250Z"
-    nobody_knows = JobPatch(job.job_id, cancelled_through=1)
+    nobody_knows = cancelled(job)
     assert finished(nobody_knows) == "05:00.250Z"
 
 
@@ -296,3 +297,60 @@ def test_tasks_in_slices_are_the_same_tasks() -> None:
         for each in task_list(table, job.job_id, NAMES, (), first, last)
     ]
     assert sliced == whole
+
+
+def test_what_is_private_is_shown_to_nobody() -> None:
+    private = JobSpec(
+        ("true",),
+        environment=(("SHOWN_TO_NOBODY_EITHER", "open-sesame"),),
+        private_environment=(("TOKEN", "hidden-token"),),
+        secrets=(("key.pem", b"hidden-key"),),
+    )
+    job = job_with(private)
+    table = _table(job, _ended(make_attempt(job), _end("FAILED", 1, "why"), job))
+    told = json.dumps(job_view(table, job.job_id, NAMES, with_tasks=True))
+    for word in ("open-sesame", "SHOWN_TO", "TOKEN", "hidden", "key.pem"):
+        assert word not in told
+    assert '"person": "anna"' in told
+
+
+# --- Refusals ------------------------------------------------------------------------------------
+
+
+def _refused(job: Job, task: int, number: int, node: NodeId, reason: str) -> JobPatch:
+    attempt = make_attempt(job, task, number, node=node)
+    return task_patch(job, task, Cell(), (attempt, _end("REFUSED", reason=reason)))
+
+
+def test_each_node_is_told_with_the_last_it_said() -> None:
+    job = _job(2)
+    table = _table(
+        job,
+        _refused(job, 0, 1, ANNA, "the disk is full"),
+        _refused(job, 0, 3, ANNA, "the owner forbids it"),
+        _refused(job, 1, 2, BERT, "the agent is stopping"),
+    )
+    assert refusals(table, job.job_id, NAMES) == {
+        "attic": "the agent is stopping",
+        "desk": "the owner forbids it",
+    }
+
+
+def test_of_tasks_that_run_or_are_over_no_refusals_are_told() -> None:
+    job = _job(2)
+    first, second = make_attempt(job, 0, 2, node=BERT), make_attempt(job, 1, 2, node=BERT)
+    table = _table(
+        job,
+        _refused(job, 0, 1, ANNA, "not here"),
+        _refused(job, 1, 1, ANNA, "not here"),
+        task_patch(job, 0, running(first)),
+        _ended(second, _end("SUCCEEDED", 0), job),
+    )
+    assert refusals(table, job.job_id, NAMES) == {}
+
+
+def test_no_more_refusals_are_told_than_a_person_reads() -> None:
+    job = _job()
+    nodes = [NodeId(f"n{number:02}") for number in range(REFUSALS_TOLD_MAX + 3)]
+    patches = [_refused(job, 0, number, node, "no") for number, node in enumerate(nodes, 1)]
+    assert list(refusals(_table(job, *patches), job.job_id, {})) == nodes[3:]

@@ -21,12 +21,10 @@ from rain.model import (
     Facts,
     Identity,
     Job,
-    NodeId,
     Resources,
     Stage,
 )
 from rain.sched.identity import attempt_key
-from rain.sched.ledger import Ledger
 from rain.sched.messages import (
     Assign,
     AttemptEnd,
@@ -42,21 +40,22 @@ from rain.sched.messages import (
 )
 from rain.sched.records import AttemptRow, JobRow
 from rain.sched.worker import Worker, WorkerConfig
+from tests.sched.samples import id_of, make_ledger
 from tests.sched.wire import FACTS, job_of
 
-HEAD = NodeId("head")
+HEAD = id_of("head")
 EPOCH = Epoch(3, HEAD, 7)
 JOB = job_of("head", 3)
 
 
 def attempt(task: int = 0, number: int = 1, job: Job = JOB) -> AttemptId:
-    return AttemptId(job.job_id, task, number, EPOCH, NodeId("w"))
+    return AttemptId(job.job_id, task, number, EPOCH, id_of("w"))
 
 
 def worker(*rows: AttemptRow, facts: Facts = FACTS) -> Worker:
     """Follows EPOCH, heard beat 100 at instant 1,000."""
-    ledger = Ledger([JobRow(JOB)] if rows else [])
-    made = Worker(Identity(NodeId("w"), "w", 1), facts, WorkerConfig(), ledger, rows)
+    ledger = make_ledger([JobRow(JOB)] if rows else [])
+    made = Worker(Identity(id_of("w"), "w", 1), facts, WorkerConfig(), ledger, rows)
     made.follow(EPOCH, False, 1_000)
     made.heard(EPOCH, 100, 1_000)
     return made
@@ -101,11 +100,11 @@ def test_an_order_that_comes_twice_is_answered_and_starts_nothing() -> None:
 
 def test_orders_that_are_stale_are_dropped() -> None:
     made = worker()
-    older, newer = Epoch(2, HEAD, 7), Epoch(4, NodeId("x"), 7)
+    older, newer = Epoch(2, HEAD, 7), Epoch(4, id_of("x"), 7)
 
     assert made.on_assign(HEAD, assign(0, epoch=older), 1_000) == []
-    assert made.on_assign(NodeId("x"), assign(0, epoch=newer), 1_000) == []
-    assert made.on_assign(NodeId("x"), assign(0), 1_000) == []
+    assert made.on_assign(id_of("x"), assign(0, epoch=newer), 1_000) == []
+    assert made.on_assign(id_of("x"), assign(0), 1_000) == []
     assert made.on_assign(HEAD, assign(0, beat=87), 1_000) == []
     assert made.on_assign(HEAD, assign(0), 1_401) == []
     assert made.on_stop(HEAD, Stop(older, 100, (attempt(),), ""), 1_000) == []
@@ -122,10 +121,10 @@ def test_orders_that_are_stale_are_dropped() -> None:
 
 def test_an_own_reign_needs_no_heartbeat() -> None:
     made = worker()
-    mine = Epoch(4, NodeId("w"), 7)
+    mine = Epoch(4, id_of("w"), 7)
     made.follow(mine, True, 1_000)
 
-    outputs = made.on_assign(NodeId("w"), assign(0, epoch=mine, beat=0), 9_000)
+    outputs = made.on_assign(id_of("w"), assign(0, epoch=mine, beat=0), 9_000)
 
     assert [type(output) for output in outputs] == [Persist]
 
@@ -142,12 +141,12 @@ def test_an_outcome_is_repeated_until_it_is_acknowledged() -> None:
     assert made.on_deadline(2_999) == []
     assert made.on_deadline(3_000) == [told]
     assert made.on_deadline(3_500) == []
-    successor = Epoch(4, NodeId("s"), 7)
+    successor = Epoch(4, id_of("s"), 7)
     assert made.follow(successor, False, 3_600) == [
-        Post(NodeId("s"), Report(successor, (AttemptReport(attempt(), Stage.ENDED, 0, end),)))
+        Post(id_of("s"), Report(successor, (AttemptReport(attempt(), Stage.ENDED, 0, end),)))
     ]
     assert made.on_report_ack(HEAD, ReportAck(EPOCH, (attempt(),))) == []
-    assert made.on_report_ack(NodeId("s"), ReportAck(successor, (attempt(),))) == [
+    assert made.on_report_ack(id_of("s"), ReportAck(successor, (attempt(),))) == [
         RemoveContainer(attempt_key(attempt())),
         Persist(deletes=(AttemptRow(attempt()).key(),)),
     ]
@@ -300,7 +299,7 @@ def test_the_time_limit_of_an_adopted_attempt_counts_from_its_start() -> None:
     job = job_of("head", 3, timeout_ms=5_000)
     row = AttemptRow(attempt(job=job), Stage.RUNNING)
     made = Worker(
-        Identity(NodeId("w"), "w", 1), FACTS, WorkerConfig(), Ledger([JobRow(job)]), (row,)
+        Identity(id_of("w"), "w", 1), FACTS, WorkerConfig(), make_ledger([JobRow(job)]), (row,)
     )
     made.follow(EPOCH, False, 1_000)
     found = ContainerFound(attempt_key(attempt(job=job)), 5, running_ms=4_000)

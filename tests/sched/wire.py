@@ -6,10 +6,12 @@ ends with `check`. What happened is kept as lines of text, for golden histories.
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from rain.effects import (
+    Admitted,
     Answer,
+    Barred,
     Beat,
     ContainerExited,
     ContainerFound,
@@ -50,27 +52,31 @@ from rain.model import (
     MemberState,
     NodeId,
     Resources,
+    Role,
 )
-from rain.sched.identity import attempt_key, job_id_of
+from rain.sched.identity import attempt_key, signed_job
 from rain.sched.scheduler import SchedConfig, Scheduler
+from tests.sched.samples import OWNER, admitted, id_of, key_of, verify
 
 GIB = 1024**3
 ADDRESS = Address("10.0.0.1", 7246)
 FACTS = Facts(1, Resources(2_000, 4 * GIB), ("docker",), works=True)
 
 
-def job_of(submitter: str = "a", tasks: int = 1, nonce: bytes = b"n", **spec: object) -> Job:
+def job_of(
+    submitter: str = "a", tasks: int = 1, nonce: bytes = b"n", person: str = OWNER, **spec: object
+) -> Job:
     wish = JobSpec(("true",), "image", tasks=tasks, **spec)  # type: ignore[arg-type]
-    node_id = NodeId(submitter)
-    job_id = job_id_of(wish, submitter, node_id, 1_000, nonce)
-    return Job(job_id, wish, submitter, node_id, 1_000, nonce)
+    key = key_of(submitter)
+    return signed_job(wish, submitter, 1_000, nonce, person, key.public_key, key.sign)
 
 
 class Host:
     """One node: its scheduler, its disk, its containers."""
 
     def __init__(self, name: str, facts: Facts, boot_epoch: int = 1) -> None:
-        self.identity = Identity(NodeId(name), name, boot_epoch)
+        self.key = key_of(name)
+        self.identity = Identity(self.key.node_id, name, boot_epoch)
         self.facts = facts
         self.disk: dict[str, Record] = {}
         self.containers: dict[str, AttemptId] = {}
@@ -81,15 +87,36 @@ class Host:
     def fresh(self, now_ms: int) -> Scheduler:
         recovered = tuple(self.disk.values())
         rng = random.Random(self.identity.name)
-        return Scheduler(self.identity, self.facts, SchedConfig(), rng, now_ms, recovered)
+        return Scheduler(
+            self.identity,
+            self.facts,
+            SchedConfig(),
+            rng,
+            now_ms,
+            recovered,
+            sign=self.key.sign,
+            public_key=self.key.public_key,
+            verify=verify,
+        )
 
 
 class Wire:
     """The pool. `lines` tells its story; `cut` holds nodes that nobody hears."""
 
-    def __init__(self, *names: str, facts: Facts = FACTS) -> None:
+    def __init__(
+        self,
+        *names: str,
+        facts: Facts = FACTS,
+        roles: Mapping[str, Role] | None = None,
+        persons: Mapping[str, str] | None = None,
+    ) -> None:
         self.now_ms = 0
-        self.hosts = {NodeId(name): Host(name, facts) for name in names}
+        self.hosts = {id_of(name): Host(name, facts) for name in names}
+        roles, persons = roles or {}, persons or {}
+        self.roll: dict[NodeId, Admitted | Barred] = {
+            id_of(name): admitted(name, roles.get(name, Role.MEMBER), persons.get(name, OWNER))
+            for name in names
+        }
         self.cut: set[NodeId] = set()
         self.lines: list[str] = []
         self.lost: Callable[[NodeId, NodeId, Message], bool] = lambda _from, _to, _message: False
@@ -97,20 +124,22 @@ class Wire:
         self.follows: dict[NodeId, Epoch] = {}
         self._mail: deque[tuple[NodeId, NodeId, Message]] = deque()
         for node_id in self.hosts:
+            for notice in self.roll.values():
+                self.feed(node_id, notice)
             self.feed(node_id, ContainersListed(()))
             for other, host in self.hosts.items():
                 if other != node_id:
-                    self.feed(node_id, MemberUp(other, other, 1, host.facts))
+                    self.feed(node_id, MemberUp(other, host.identity.name, 1, host.facts))
             self.feed(node_id, ViewChanged(tuple(sorted(self.hosts))))
 
     # --- What tests do ---------------------------------------------------------------------------
 
     def reign(self, name: str, number: int, side: str = "", *, takeover: bool = True) -> Epoch:
         """Everybody alive (on that side, one letter a node) follows this reign from now on."""
-        epoch = Epoch(number, NodeId(name), 7)
+        epoch = Epoch(number, id_of(name), 7)
         for node_id in self.alive():
-            is_mine = node_id == name
-            if side and node_id not in side:
+            is_mine = node_id == epoch.node_id
+            if side and self.name(node_id) not in side:
                 continue
             self.follows[node_id] = epoch
             self.feed(node_id, ReignChanged(epoch, is_mine, takeover and is_mine))
@@ -118,42 +147,51 @@ class Wire:
         return epoch
 
     def submit(self, name: str, *jobs: Job) -> None:
-        self.feed(NodeId(name), Proposed(1, jobs))
+        self.feed(id_of(name), Proposed(1, jobs))
         self.settle()
 
     def cancel(self, name: str, *jobs: Job) -> None:
-        self.feed(NodeId(name), Proposed(2, (), tuple(job.job_id for job in jobs)))
+        self.feed(id_of(name), Proposed(2, (), tuple(job.job_id for job in jobs)))
         self.settle()
 
     def exit(self, name: str, exit_code: int = 0, count: int = 1) -> None:
         """The first `count` containers of a node end."""
-        for key, attempt_id in list(self.hosts[NodeId(name)].containers.items())[:count]:
-            del self.hosts[NodeId(name)].containers[key]
-            self.feed(NodeId(name), ContainerExited(attempt_id, exit_code, 5, 6))
+        for key, attempt_id in list(self.hosts[id_of(name)].containers.items())[:count]:
+            del self.hosts[id_of(name)].containers[key]
+            self.feed(id_of(name), ContainerExited(attempt_id, exit_code, 5, 6))
+        self.settle()
+
+    def tell(self, notice: Admitted | Barred) -> None:
+        """The roll has changed; everybody alive hears of it."""
+        self.roll[notice.node_id] = notice
+        for node_id in self.alive():
+            self.feed(node_id, notice)
         self.settle()
 
     def kill(self, name: str) -> None:
         """Gone, with all that was in memory; gossip tells the others when the test says so."""
-        self.cut.add(NodeId(name))
+        self.cut.add(id_of(name))
 
     def bury(self, name: str, state: MemberState = MemberState.DEAD, side: str = "") -> None:
         for node_id in self.alive():
-            if side and node_id not in side:
+            if side and self.name(node_id) not in side:
                 continue
-            self.feed(node_id, MemberDown(NodeId(name), state))
+            self.feed(node_id, MemberDown(id_of(name), state))
         self.settle()
 
     def restart(self, name: str, *, lists: bool = True) -> None:
         """The agent of a node starts again over its disk; its containers ran on."""
-        node_id = NodeId(name)
+        node_id = id_of(name)
         self.cut.discard(node_id)
         host = self.hosts[node_id]
         host.identity = Identity(node_id, name, host.identity.boot_epoch + 1)
         host.core = host.fresh(self.now_ms)
+        for notice in self.roll.values():
+            self.feed(node_id, notice)
         for other in self.alive():
             if other != node_id:
                 facts = self.hosts[other].facts
-                self.feed(node_id, MemberUp(other, other, 1, facts))
+                self.feed(node_id, MemberUp(other, self.name(other), 1, facts))
                 up = MemberUp(node_id, name, host.identity.boot_epoch, host.facts)
                 self.feed(other, up)
         if node_id in self.follows:
@@ -164,8 +202,8 @@ class Wire:
         self.settle()
 
     def list_containers(self, name: str) -> None:
-        found = tuple(ContainerFound(key, 5) for key in self.hosts[NodeId(name)].containers)
-        self.feed(NodeId(name), ContainersListed(found))
+        found = tuple(ContainerFound(key, 5) for key in self.hosts[id_of(name)].containers)
+        self.feed(id_of(name), ContainersListed(found))
 
     def run(self, duration_ms: int) -> None:
         """Let time pass in steps of 50 ms, with a heartbeat and its echo every 100 ms."""
@@ -200,12 +238,15 @@ class Wire:
 
     # --- What tests look at ----------------------------------------------------------------------
 
+    def name(self, node_id: NodeId) -> str:
+        return self.hosts[node_id].identity.name if node_id in self.hosts else str(node_id)
+
     def alive(self) -> list[NodeId]:
         return [node_id for node_id in self.hosts if node_id not in self.cut]
 
     def running(self) -> dict[str, int]:
         """Containers per node."""
-        return {str(node_id): len(host.containers) for node_id, host in self.hosts.items()}
+        return {host.identity.name: len(host.containers) for host in self.hosts.values()}
 
     def told(self) -> list[str]:
         """The story since it was last told."""
@@ -233,6 +274,7 @@ class Wire:
 
     def _carry_out(self, node_id: NodeId, outputs: Iterable[Output | Effect]) -> None:
         host = self.hosts[node_id]
+        name = host.identity.name
         for output in outputs:
             match output:
                 case Persist():
@@ -246,23 +288,23 @@ class Wire:
                     if output.token:
                         self.feed(node_id, Persisted(output.token, 1))
                 case Post(to=to, message=message):
-                    self.lines.append(f"{node_id}>{to} {type(message).__name__}")
+                    self.lines.append(f"{name}>{self.name(to)} {type(message).__name__}")
                     self._mail.append((node_id, to, message))
                 case StartContainer(attempt_id=attempt_id):
-                    self.lines.append(f"{node_id} starts {attempt_id.task}.{attempt_id.number}")
+                    self.lines.append(f"{name} starts {attempt_id.task}.{attempt_id.number}")
                     host.containers[attempt_key(attempt_id)] = attempt_id
                     self.feed(node_id, ContainerStarted(attempt_id, 5))
                 case StopContainer(attempt_id=attempt_id):
-                    self.lines.append(f"{node_id} stops {attempt_id.task}.{attempt_id.number}")
+                    self.lines.append(f"{name} stops {attempt_id.task}.{attempt_id.number}")
                     if host.containers.pop(attempt_key(attempt_id), None) is not None:
                         self.feed(node_id, ContainerExited(attempt_id, 143, 5, 6))
                 case RemoveContainer(attempt_key=key):
                     host.containers.pop(key, None)
-                    self.lines.append(f"{node_id} removes a container")
+                    self.lines.append(f"{name} removes a container")
                 case EpochSeen(epoch=epoch):
-                    self.lines.append(f"{node_id} has met reign {epoch.number}")
+                    self.lines.append(f"{name} has met reign {epoch.number}")
                 case Answer():
                     host.answers.append(output)
-                    self.lines.append(f"{node_id} answers {output.copies} {output.error}".strip())
+                    self.lines.append(f"{name} answers {output.copies} {output.error}".strip())
                 case _:
                     pass

@@ -1,6 +1,6 @@
 """What the simulated LAN may do to a packet and to a stream, and what not."""
 
-from sim.network import Network
+from sim.network import Frame, Network
 from sim.options import Options, draw_options
 from sim.world import World
 
@@ -11,12 +11,18 @@ class Host:
         self.is_listening = True
         self.packets: list[bytes] = []
         self.frames: list[bytes] = []
+        self.connections: list[int] = []
 
     def take_packet(self, packet: bytes, source: int) -> None:
         self.packets.append(packet)
 
-    def take_frame(self, frame: bytes, source: int) -> None:
-        self.frames.append(frame)
+    def take_frame(self, frame: Frame, source: int, connection: int) -> None:
+        self.frames.append(frame.body)
+        self.connections.append(connection)
+
+
+def said(body: bytes) -> Frame:
+    return Frame(b"key", 1, b"bundle", body)
 
 
 def lan(seed: int = 1, **changes: int) -> tuple[World, Network, list[Host]]:
@@ -41,7 +47,7 @@ def test_a_calm_lan_delivers_everything_once() -> None:
     world, network, hosts = lan()
     for number in range(100):
         network.send(0, 1, bytes([number]))
-        network.post(0, 1, bytes([number]))
+        network.post(0, 1, said(bytes([number])))
     world.run(1_000_000)
     assert sorted(hosts[1].packets) == [bytes([number]) for number in range(100)]
     assert hosts[1].frames == [bytes([number]) for number in range(100)]
@@ -79,12 +85,12 @@ def test_a_cut_is_one_way_and_counts() -> None:
 def test_a_stalled_stream_delivers_late_and_in_order() -> None:
     world, network, hosts = lan()
     network.cut(1, 0)  # acknowledgements need the way back
-    network.post(0, 1, b"one")
-    network.post(0, 1, b"two")
+    network.post(0, 1, said(b"one"))
+    network.post(0, 1, said(b"two"))
     world.run(900_000)
     assert hosts[1].frames == []
     network.mend(1, 0)
-    network.post(0, 1, b"three")
+    network.post(0, 1, said(b"three"))
     world.run(2_000_000)
     assert hosts[1].frames == [b"one", b"two", b"three"]
 
@@ -92,21 +98,53 @@ def test_a_stalled_stream_delivers_late_and_in_order() -> None:
 def test_a_stream_that_stalls_too_long_breaks_and_drops_what_it_held() -> None:
     world, network, hosts = lan()
     network.cut(0, 1)
-    network.post(0, 1, b"one")
+    network.post(0, 1, said(b"one"))
     world.run(2_000_000)
     network.mend(0, 1)
-    network.post(0, 1, b"two")
+    network.post(0, 1, said(b"two"))
     world.run(4_000_000)
     assert hosts[1].frames == [b"two"]
 
 
 def test_a_crash_of_either_side_drops_what_was_on_its_way() -> None:
     world, network, hosts = lan()
-    network.post(0, 1, b"one")
+    network.post(0, 1, said(b"one"))
     network.break_streams(1)
-    network.post(0, 1, b"two")
+    network.post(0, 1, said(b"two"))
     network.break_streams(0)
     hosts[2].is_listening = False
-    network.post(0, 2, b"three")
+    network.post(0, 2, said(b"three"))
     world.run(1_000_000)
     assert hosts[1].frames == hosts[2].frames == []
+
+
+def test_after_a_break_the_connection_is_another_one() -> None:
+    world, network, hosts = lan()
+    network.post(0, 1, said(b"one"))
+    world.run(1_000_000)
+    network.break_between(1, 0)
+    network.post(0, 1, said(b"two"))
+    world.run(2_000_000)
+    assert hosts[1].frames == [b"one", b"two"]
+    assert hosts[1].connections[0] != hosts[1].connections[1]
+
+
+def test_a_stranger_comes_by_a_connection_of_his_own() -> None:
+    world, network, hosts = lan()
+    network.post(0, 1, said(b"mine"))
+    network.knock(0, 1, said(b"his"))
+    network.inject(0, 1, b"his")
+    world.run(1_000_000)
+    assert sorted(hosts[1].frames) == [b"his", b"mine"]
+    assert min(hosts[1].connections) < 0 <= max(hosts[1].connections)
+    assert hosts[1].packets == [b"his"]
+
+
+def test_whoever_taps_hears_what_goes_out() -> None:
+    world, network, _ = lan(loss_permille=1_000)
+    heard: list[tuple[int, int, bytes, int]] = []
+    network.tap = lambda *what: heard.append(what)
+    network.send(0, 1, b"packet")
+    network.cut(0, 2)
+    network.send(0, 2, b"cut")
+    assert heard == [(0, 1, b"packet", world.now_us)]

@@ -2,6 +2,7 @@
 
 import pytest
 
+import rain.model
 from sim.planting import Misfit, Plant, mutated, sow
 from sim.plants import PLANTS, plant_of
 
@@ -24,5 +25,6 @@ def test_there_are_enough_and_no_two_are_alike() -> None:
 def test_a_plant_that_does_not_fit_or_comes_too_late_is_refused() -> None:
     with pytest.raises(Misfit, match="occurs 0 times"):
         mutated(Plant("rotten", "rain.model", "no such text", "", ""))
+    assert rain.model.TASKS_MAX == 100_000
     with pytest.raises(Misfit, match="was imported before"):
         sow(Plant("late", "rain.model", "TASKS_MAX = 100_000", "TASKS_MAX = 1", ""))

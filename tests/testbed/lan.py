@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.testbed.typist import Typist
+
 PREFIX = "raintest"
 COMMAND_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
@@ -66,20 +68,21 @@ class Pc:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.agent: subprocess.Popen[bytes] | None = None
         self._lan = lan
-        self._port = f"port{number}"
+        self.port = f"port{number}"
         self._environment = {
             **os.environ,
             **environment,
-            "RAIN_DATA_DIR": str(self.folder / "rain"),
+            "RAIN_DATA_DIR": str(self.data_dir),
         }
         self._starts = 0
+        self._adopted: Path | None = None
 
     def plug_in(self) -> None:
         switch = self._lan.namespace
         _ip("netns", "add", self.namespace)
-        _ip("link", "add", self._port, "netns", switch, "type", "veth",
+        _ip("link", "add", self.port, "netns", switch, "type", "veth",
             "peer", "name", "eth0", "netns", self.namespace)  # fmt: skip
-        _ip("link", "set", self._port, "master", "br0", "up", namespace=switch)
+        _ip("link", "set", self.port, "master", "br0", "up", namespace=switch)
         _ip("link", "set", "lo", "up", namespace=self.namespace)
         self.set_address(self.address)
         _ip("link", "set", "eth0", "up", namespace=self.namespace)
@@ -89,6 +92,10 @@ class Pc:
         _ip("addr", "flush", "dev", "eth0", namespace=self.namespace)
         _ip("addr", "add", f"{address}/15", "brd", "+", "dev", "eth0", namespace=self.namespace)
         self.address = address
+
+    def set_environment(self, **variables: str) -> None:
+        """For what is typed from now on."""
+        self._environment.update(variables)
 
     # --- the rain command ------------------------------------------------------------------------
 
@@ -132,6 +139,7 @@ class Pc:
         """Start the agent in the foreground of this PC; its words go to a file."""
         assert self.agent is None, f"{self.name} is up already"
         self._starts += 1
+        self._adopted = None
         with self.output.open("wb") as output:
             self.agent = subprocess.Popen(
                 self._command("up", "--name", self.name, *words),
@@ -142,9 +150,21 @@ class Pc:
                 cwd=self.folder,
             )
 
+    def sit_down(self, *words: str) -> Typist:
+        """Type a command on a terminal of this PC, where a person sees and answers."""
+        return Typist(self._command(*words), self._environment, self.folder)
+
+    def adopt(self, agent: subprocess.Popen[bytes], output: Path) -> None:
+        """An agent that was started at a terminal is this PC's from now on."""
+        self.agent, self._adopted = agent, output
+
+    @property
+    def data_dir(self) -> Path:
+        return self.folder / "rain"
+
     @property
     def output(self) -> Path:
-        return self.folder / f"up-{self._starts}.txt"
+        return self._adopted or self.folder / f"up-{self._starts}.txt"
 
     def wait_ready(self, deadline_s: float = 50.0) -> None:
         def is_ready() -> bool:
@@ -165,10 +185,10 @@ class Pc:
             self.agent = None
 
     def cut_cable(self) -> None:
-        _ip("link", "set", self._port, "down", namespace=self._lan.namespace)
+        _ip("link", "set", self.port, "down", namespace=self._lan.namespace)
 
     def mend_cable(self) -> None:
-        _ip("link", "set", self._port, "up", namespace=self._lan.namespace)
+        _ip("link", "set", self.port, "up", namespace=self._lan.namespace)
 
     def counters(self) -> tuple[int, int]:
         """Bytes received and sent by eth0 so far."""
@@ -189,6 +209,16 @@ class Pc:
             text=True,
             timeout=COMMAND_TIMEOUT_S,
             check=False,
+        )
+
+    def start(self, *words: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+        """Any program in this PC's network, left running; its output is piped."""
+        return subprocess.Popen(
+            [*self._enter(), *words],
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=self._environment,
         )
 
     def unplug(self) -> None:

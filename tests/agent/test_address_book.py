@@ -1,0 +1,59 @@
+"""Where members are, by what was told and what was seen."""
+
+from rain.agent.address_book import SEEN_FRESH_S, STEADY_S, AddressBook
+from rain.model import Address, NodeId
+
+PEER = NodeId("p" * 26)
+HOME = Address("10.0.0.1", 7246)
+MOVED = Address("10.0.0.2", 7246)
+FALSE = Address("10.0.0.66", 7246)
+
+
+class Scene:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.book = AddressBook(lambda: self.now_s)
+
+
+def test_what_was_seen_wins_over_what_was_told_while_it_is_fresh() -> None:
+    scene = Scene()
+    scene.book.learn(PEER, HOME)
+    assert scene.book.find(PEER) == HOME
+    scene.book.saw(PEER, MOVED)
+    assert scene.book.find(PEER) == MOVED
+    scene.now_s += SEEN_FRESH_S
+    assert scene.book.find(PEER) == HOME
+
+
+def test_a_packet_from_elsewhere_moves_nobody_who_was_seen_a_moment_ago() -> None:
+    scene = Scene()
+    scene.book.saw(PEER, HOME)
+    scene.now_s += STEADY_S - 0.1
+    scene.book.saw(PEER, FALSE)
+    assert scene.book.find(PEER) == HOME
+
+
+def test_who_moved_is_found_there_soon() -> None:
+    scene = Scene()
+    scene.book.saw(PEER, HOME)
+    scene.now_s += STEADY_S
+    scene.book.saw(PEER, MOVED)
+    assert scene.book.find(PEER) == MOVED
+
+
+def test_an_address_where_the_member_is_not_is_forgotten() -> None:
+    scene = Scene()
+    scene.book.learn(PEER, HOME)
+    scene.book.saw(PEER, FALSE)
+    scene.book.misled(PEER, FALSE)
+    assert scene.book.find(PEER) == HOME
+
+
+def test_the_only_known_address_is_kept_whatever_happens_there() -> None:
+    scene = Scene()
+    scene.book.saw(PEER, HOME)
+    scene.book.misled(PEER, HOME)
+    assert scene.book.find(PEER) == HOME
+    scene.book.learn(PEER, HOME)
+    scene.book.misled(PEER, HOME)
+    assert scene.book.find(PEER) == HOME
