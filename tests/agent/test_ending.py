@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from rain.agent.ending import AgentEnded, kept_end
 
 
