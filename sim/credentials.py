@@ -64,6 +64,8 @@ class Authority:
 
     def __init__(self, root: Signer, signer: Signer, generation: int, since_unix_s: int) -> None:
         self.node_id = node_id_of(signer.public_key)
+        self.since_unix_s = since_unix_s
+        """Who came earlier is the senior."""
         self._signer = signer
         self._word = Word(signer.public_key, generation, since_unix_s)
         self._root_signature = root.sign(_pack(self._word))
@@ -168,7 +170,7 @@ class Charter:
         self._empowered = 0
 
     def empower(self, signer: Signer, generation: int = 1) -> Authority:
-        """The root makes that admin an issuer; who came earlier is the senior."""
+        """The root makes that admin an issuer."""
         self._empowered += 1
         since_unix_s = SINCE_UNIX_S + self._empowered
         authority = Authority(self._root, signer, generation, since_unix_s)

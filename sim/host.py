@@ -333,7 +333,8 @@ class Host:
             self.carry_out(effect)
         assert self._watch is not None
         self._watch.settled(self)
-        if node.trust.credential(self.node_id) is None:
+        trust = node.trust
+        if trust.credential(self.node_id) is None and not trust.is_overruled(self.node_id):
             self._world.after(0, self._end_removed, self.boot_epoch)
         self._rearm()
 

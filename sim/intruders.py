@@ -109,9 +109,15 @@ class Intruders:
             raise Violation("S22 a reign is announced by its owner", f"{host.name}: {epoch}")
 
     def _known_removal(self, host: Host, node_id: NodeId) -> bool:
-        """Does this node know that claim, and no certificate that is newer than it?"""
+        """Does this node know that claim, and no certificate that is newer than it?
+
+        An admin whom a junior one has removed may still have the last word: it is let speak, and
+        what it may say the node itself decides.
+        """
         assert host.node is not None
         trust = host.node.trust
+        if trust.is_overruled(node_id):
+            return False
         removal = trust.removals().get(node_id)
         known = trust.known(node_id)
         if removal is None:

@@ -30,6 +30,8 @@ READMIT_SHARE = 0.5
 READMIT_US_MIN = 3_000_000
 CLAIM_REQUESTS_FROM = 1_000_000
 """Numbers of requests that are nobody's submit or cancel."""
+STRIKE_BACK_SHARE = 0.7
+STRIKE_BACK_US_MAX = 6_000_000
 FATES = ("off", "runs", "stolen")
 TRUST_PREFIX = "trust/"
 
@@ -77,7 +79,8 @@ class Kicks:
         if not victims:
             return None
         victim: Host = pick(self._dice, victims)
-        fate = pick(self._dice, list(FATES))
+        # The keys of an admin can undo what a junior one does: not those of all are stolen.
+        fate = pick(self._dice, list(FATES[:2] if _is_admin(victim) else FATES))
         self.removals += 1
         self._say(f"{admin.name} removes {victim.name}, which is {fate}")
         self._on_removal(victim)
@@ -88,10 +91,30 @@ class Kicks:
         if self._dice.random() < READMIT_SHARE:
             delay_us = READMIT_US_MIN + int(self._dice.random() * self._end_us)
             self._world.after(delay_us, self._readmit, victim)
+        if fate == "runs" and _is_admin(victim) and self._dice.random() < STRIKE_BACK_SHARE:
+            delay_us = int(self._dice.random() * STRIKE_BACK_US_MAX)
+            self._world.after(delay_us, self._strike_back, victim, admin)
         if fate == "stolen":
             self.stolen.add(victim.index)
             return victim
         return None
+
+    def _strike_back(self, victim: Host, remover: Host) -> None:
+        """Of two admins who remove each other the senior stays, whoever began."""
+        if not victim.is_removed or not victim.is_awake or remover.is_removed:
+            return
+        if self._world.now_us > self._end_us - QUIET_BEFORE_END_US:
+            return
+        authorities = self._charter.authorities
+        is_senior = (
+            authorities[victim.node_id].since_unix_s < authorities[remover.node_id].since_unix_s
+        )
+        self.removals += 1
+        self._say(f"{victim.name} removes {remover.name}, which had removed it")
+        self._on_removal(remover)
+        if is_senior:
+            remover.is_removed, victim.is_removed = True, False
+        self._remove(victim, remover)
 
     def rotate(self) -> None:
         """An admin changes the pool key without a reason that anybody could see."""

@@ -247,13 +247,6 @@ PLANTS: tuple[Plant, ...] = (
         "a claim is signed by its author",
     ),
     Plant(
-        "claim-without-right",
-        "rain.trust.roll",
-        "if author is None or not self._is_backed(author, signed):",
-        "if author is None:",
-        "only admins remove",
-    ),
-    Plant(
         "removed-stay",
         "rain.trust.standing",
         "if held.credential.generation > over:",

@@ -1,7 +1,8 @@
 """What must come to pass once everything is mended, and how soon.
 
 L1 one coordinator, followed by all             5 s after the healing
-L2 the same view of who is here, everywhere     10 s
+L2 the same view of who is here, everywhere     10 s; both 5 s later where pool keys have changed,
+                                                which whoever was away must fetch first
 L7 the same roll and the same pool keys, none of which anybody has who was removed    20 s
 L4 every acknowledged job is over               JOBS_BOUND_S, all of them known to everybody
 L5 no container is left, the tables are equal   SETTLE_BOUND_S after that
@@ -19,6 +20,7 @@ from rain.trust.core import Trust
 from rain.trust.records import RingRow
 
 from .checkers import Laws
+from .credentials import FIRST_KEY_NUMBER
 from .faults import Faults
 from .host import Host
 from .promises import CancelKept, JobKept, OutcomeKept, SuccessKept
@@ -29,6 +31,7 @@ from .world import Violation, World, draw_int, pick
 STEP_US = 50_000
 COORDINATOR_BOUND_US = 5_000_000
 VIEW_BOUND_US = 10_000_000
+KEY_BOUND_US = 5_000_000
 ROLL_BOUND_US = 20_000_000
 JOBS_BOUND_US = 75_000_000
 SETTLE_BOUND_US = 20_000_000
@@ -64,8 +67,9 @@ class Progress:
     def judge(self, epilogue: str) -> None:
         """Run on until all has come to pass; raise Violation for what has not."""
         healed_us = self._world.now_us
-        self._wait("L1 one coordinator", healed_us + COORDINATOR_BOUND_US, self._many_reigns)
-        self._wait("L2 one view", healed_us + VIEW_BOUND_US, self._different_views)
+        keyed_us = healed_us + (KEY_BOUND_US if self._have_keys_changed() else 0)
+        self._wait("L1 one coordinator", keyed_us + COORDINATOR_BOUND_US, self._many_reigns)
+        self._wait("L2 one view", keyed_us + VIEW_BOUND_US, self._different_views)
         self._wait("L7 one roll", healed_us + ROLL_BOUND_US, self._different_rolls)
         self._wait("L4 every job ends", healed_us + JOBS_BOUND_US, self._open_jobs)
         self._wait("L5 all is settled", self._world.now_us + SETTLE_BOUND_US, self._unsettled)
@@ -132,6 +136,13 @@ class Progress:
             if host.is_removed and in_use in _keys_on_disk(host):
                 return f"{host.name} was removed and has the pool key in use"
         return ""
+
+    def _have_keys_changed(self) -> bool:
+        return any(
+            max(host.node.trust.ring().keys, default=0) > FIRST_KEY_NUMBER
+            for host in self._up()
+            if host.node is not None
+        )
 
     def _key_in_use(self) -> bytes:
         node = self._up()[0].node

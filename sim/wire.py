@@ -112,7 +112,11 @@ class Wire:
         credential = self._charter.inspect(bundle)
         if credential is None or self._host.node is None:
             return "stranger"
-        return self._host.node.trust.refusal(credential)
+        trust = self._host.node.trust
+        refusal = trust.refusal(credential)
+        if refusal == "removed" and trust.is_overruled(credential.node_id):
+            return ""  # the last word may be its own
+        return refusal
 
     def _refusal_of_sender(self, node_id: NodeId) -> str:
         """Why no packet of that sender counts here."""

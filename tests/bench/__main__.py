@@ -27,7 +27,7 @@ def main() -> int:
     with running_engine() as engine:
         lan_figures.submit_to_started(engine)
         lan_figures.idle(engine, 4)
-        lan_figures.idle(engine, 16)
+        lan_figures.idle(engine, 32)
         lan_figures.failover(engine, "process killed")
         lan_figures.failover(engine, "cable cut")
         lan_figures.worker_lost(engine)

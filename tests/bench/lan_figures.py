@@ -16,6 +16,8 @@ from tests.testbed.witness import Witness
 
 FAILOVER_ROUNDS = 5
 IDLE_SECONDS = 20
+IDLE_SETTLE_SECONDS = 60
+"""Introductions and the first syncs after a change of membership are over by then."""
 START_ROUNDS = 10
 WORKER_ROUNDS = 3
 SHARE = ("--cpus", "2", "--memory", "1g")
@@ -141,8 +143,9 @@ def idle(engine: Engine, count: int) -> None:
     """What leaving it on costs."""
 
     def measure(_: Lan, pcs: list[Pc]) -> None:
+        wait_agreed(pcs)
+        time.sleep(IDLE_SETTLE_SECONDS)
         chief = coordinator_of(pcs)
-        time.sleep(5)
         agents = {pc.name: psutil.Process(pc.agent.pid) for pc in pcs if pc.agent is not None}
         cpu = {name: agent.cpu_times() for name, agent in agents.items()}
         traffic = {pc.name: pc.counters() for pc in pcs}
