@@ -23,7 +23,7 @@ from rain.mesh.beacon import (
 from rain.mesh.discovery import is_ipv4
 from rain.mesh.pool import Pool
 from rain.mesh.transport import Transport
-from rain.model import Address, MemberState, Role
+from rain.model import Address, MemberState, NodeId, Role
 
 SEEK_INTERVAL_S = 2.0
 """At most so often this node looks for its own pool."""
@@ -64,9 +64,16 @@ class Beacons:
         if isinstance(beacon, Seek):
             if beacon.node_id != self._identity.node_id:
                 seek = beacon
+                self._meet(seek.node_id, source)
                 self._transport.answer_beacon(source, lambda: encode_beacon(self._here(seek)))
         elif isinstance(beacon, Here):
             self._learn(beacon, source)
+
+    def _meet(self, node_id: NodeId, source: Address) -> None:
+        """A member that lost its pool's key can be answered only by stream, so where is it? What
+        is known already is better than a stranger's word."""
+        if self._driver.node.trust.credential(node_id) and self._book.find(node_id) is None:
+            self._book.learn(node_id, source)
 
     def seek_own_pool(self) -> None:
         """Call for members of this pool, where packets do not find them any more."""

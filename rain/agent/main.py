@@ -256,7 +256,9 @@ class _Agent:
         is_founder = entered.is_new and not entered.is_newcomer and not self._options.new
         self._twins = Twins(beacons, self._say, looks=LOOKS if is_founder else 0)
         on_key_missing = functools.partial(_on_key_missing, driver, beacons)
-        self._network = Network(envelope, transport, streams, self._book, on_key_missing)
+        doubt = functools.partial(driver.feed, KeyMissing())
+        book = self._book
+        self._network = Network(envelope, transport, streams, book, on_key_missing, doubt)
         driver.connect(self._network, executors)
         self._driver = driver
         try:

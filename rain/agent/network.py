@@ -23,6 +23,11 @@ KEY_MISSING_INTERVAL_S = 1.0
 OVERSIZE = "oversize_to_send"
 
 
+KEY_DOUBT_INTERVAL_S = 5.0
+"""The same where the packet may be anybody's, or one from long ago."""
+KEY_DOUBTS = (Rejected("old_key"), Rejected("stranger"))
+
+
 class Network:
     """Seals what the node says and hands it to UDP or TCP."""
 
@@ -33,6 +38,7 @@ class Network:
         streams: Streams,
         book: AddressBook,
         on_key_missing: Callable[[], None],
+        on_key_doubted: Callable[[], None],
     ) -> None:
         self.envelope = envelope
         self._transport = transport
@@ -40,6 +46,8 @@ class Network:
         self._book = book
         self._on_key_missing = on_key_missing
         self._key_missed_at = -KEY_MISSING_INTERVAL_S
+        self._on_key_doubted = on_key_doubted
+        self._key_doubted_at = -KEY_DOUBT_INTERVAL_S
         self._is_keyed = False
         """Before the first pool key there is nothing to seal with: packets may be lost."""
         self._broadcast_last = b""
@@ -82,6 +90,8 @@ class Network:
                 self._transport.answer(source, self._seal(self._broadcast_last, None))
         elif opened == Rejected("unknown_key"):
             self._miss_key()
+        elif opened in KEY_DOUBTS:
+            self._doubt_key()
         return None
 
     def rekey(self, keys: Iterable[tuple[int, bytes]], use: int) -> None:
@@ -92,6 +102,14 @@ class Network:
     def expel(self) -> None:
         """Somebody may not be here any more: hang up on who is refused by now."""
         self._streams.review()
+
+    def _doubt_key(self) -> None:
+        """Somebody may seal with a key that this node is done with, or that another took the
+        number of: two sides that changed keys apart would never ask each other."""
+        now_s = time.monotonic()
+        if now_s - self._key_doubted_at >= KEY_DOUBT_INTERVAL_S:
+            self._key_doubted_at = now_s
+            self._on_key_doubted()
 
     def _miss_key(self) -> None:
         now_s = time.monotonic()

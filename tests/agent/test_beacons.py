@@ -9,12 +9,13 @@ import pytest
 from rain.agent import twins
 from rain.agent.beacons import SEEK_FRESH_S, SEEK_INTERVAL_S, Beacons
 from rain.claims import node_id_of
-from rain.effects import DeadlinePassed
+from rain.effects import CertificateShown, DeadlinePassed
+from rain.mesh import keys
 from rain.mesh.beacon import Here, Seek, decode_beacon, encode_beacon
 from rain.mesh.certificates import public_key_of
 from rain.mesh.transport import Transport
-from rain.model import Address
-from tests.agent.desk import Nowhere, OneNode
+from rain.model import Address, Role
+from tests.agent.desk import NOW_UNIX_S, Nowhere, OneNode
 
 OTHER = node_id_of(public_key_of(b"other".ljust(32)))
 THERE = Address("10.0.0.9", 7246)
@@ -172,4 +173,26 @@ async def test_a_pool_founded_at_the_same_time_is_told_once(
     await watch.look()
     assert said == watch.warnings
     assert [line[:25] for line in said] == ["another pool, 'cellar', w"]
+    await scene.node.store.close()
+
+
+async def test_where_a_lost_member_calls_from_is_where_it_is_answered(scene: Scene) -> None:
+    scene.beacons.hear(scene.seek(), THERE)
+    assert scene.node.book.find(OTHER) is None, "it is no member"
+    authority = keys.load_authority(scene.node.folder)
+    assert authority is not None
+    bundle = authority.issue(
+        public_key_of(b"other".ljust(32)),
+        name="lab-3",
+        role=Role.MEMBER,
+        person="bert",
+        generation=1,
+        invite_id="abcdefghij",
+        now_unix_s=NOW_UNIX_S,
+    )
+    scene.node.driver.feed(CertificateShown(bundle))
+    scene.beacons.hear(scene.seek(), THERE)
+    assert scene.node.book.find(OTHER) == THERE
+    scene.beacons.hear(scene.seek(), Address("10.0.0.66", 7246))
+    assert scene.node.book.find(OTHER) == THERE, "a stranger's word moves nobody"
     await scene.node.store.close()

@@ -25,11 +25,17 @@ class Station:
         self.transport = Transport(HOST, 0, self._on_packet, self._on_beacon)
         self.book = AddressBook()
         self.keys_missed = 0
+        self.keys_doubted = 0
         self.inbox: asyncio.Queue[Opened] = asyncio.Queue()
         self.changed = asyncio.Event()
         streams = Peer(name, Realm(folder)).streams
         self.network = Network(
-            self.envelope, self.transport, streams, self.book, self._on_key_missing
+            self.envelope,
+            self.transport,
+            streams,
+            self.book,
+            self._on_key_missing,
+            self._on_key_doubted,
         )
         self.network.rekey([(1, POOL_KEY)], 1)
 
@@ -54,6 +60,9 @@ class Station:
 
     def _on_key_missing(self) -> None:
         self.keys_missed += 1
+
+    def _on_key_doubted(self) -> None:
+        self.keys_doubted += 1
 
 
 @asynccontextmanager
@@ -134,5 +143,28 @@ def test_what_is_too_long_for_a_packet_is_counted_and_not_said(tmp_path: Path) -
 
         assert (await b.inbox.get()).body == b"and on it goes"
         assert a.envelope.dropped[OVERSIZE] == 3
+
+    play(tmp_path, story)
+
+
+def test_two_sides_that_changed_keys_apart_come_to_ask(tmp_path: Path) -> None:
+    async def story(a: Station, b: Station) -> None:
+        # Both took the number 2, for two keys: what one seals is a stranger's to the other.
+        a.network.rekey([(2, b"a" * 32)], 2)
+        b.network.rekey([(2, b"b" * 32)], 2)
+        for _ in range(5):
+            a.network.cast([b.address], b"beat")
+        await b.until(lambda: b.envelope.dropped.get("stranger", 0) == 5)
+        assert (b.keys_missed, b.keys_doubted) == (0, 1), "asked for once in a while only"
+
+    play(tmp_path, story)
+
+
+def test_who_is_done_with_a_key_asks_when_others_still_use_it(tmp_path: Path) -> None:
+    async def story(a: Station, b: Station) -> None:
+        b.network.rekey([(2, b"b" * 32)], 2)
+        a.network.cast([b.address], b"beat")
+        await b.until(lambda: b.envelope.dropped.get("old_key", 0) == 1)
+        assert (b.keys_missed, b.keys_doubted) == (0, 1)
 
     play(tmp_path, story)
