@@ -78,3 +78,13 @@ def test_choosing_is_without_repetition() -> None:
     assert len(set(chosen)) == 3
     assert sorted(choose(HERE, 99, random.Random(4))) == list(HERE)
     assert choose((), 3, random.Random(4)) == []
+
+
+def test_a_forgotten_helper_is_none_that_answered() -> None:
+    probes = Probes(random.Random(1))
+    probe = probes.open(HERE[0], 1_000, round_ms=500, ack_timeout_ms=200)
+    probe.helpers = (HERE[1], HERE[2])
+    probes.nacked(HERE[1], probe.sequence)
+    probes.forget(HERE[1])
+    assert (probe.helpers, probe.nacked) == ((HERE[2],), ())
+    probes.check()
