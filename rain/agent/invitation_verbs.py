@@ -1,20 +1,14 @@
 """The verbs about invitations that were made: which are open, and taking one back."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from rain.agent.clock import now_unix_ms
+from rain.agent.claiming import state
 from rain.agent.control import End, Item, Json, Verb, VerbError
 from rain.agent.driver import Driver
 from rain.agent.invites import Invites, State
 from rain.agent.rights import admins_pc
-from rain.claims import Claim
-from rain.effects import Answer, ClaimMade
 from rain.model import REASON_CHARS_MAX, Role
 from rain.sched.civil import rfc3339
-
-TELL_WAIT_S = 4.0
-"""By then a claim is with all members that are up, or with as many as can be told."""
 
 
 class InvitationVerbs:
@@ -39,7 +33,7 @@ class InvitationVerbs:
         claim = self._invites.taken_back(
             row["id"], str(args.get("reason") or "")[:REASON_CHARS_MAX]
         )
-        answer = await self._claimed(claim)
+        answer = await state(self._driver, self._next_request, claim)
         yield End({**self._told(row), "state": str(State.WITHDRAWN), "told": answer.copies})
 
     def _rows(self, is_all: bool) -> list[Json]:
@@ -75,19 +69,3 @@ class InvitationVerbs:
         trust = self._driver.node.trust
         if trust.role(self._driver.node.identity.node_id) is not Role.ADMIN:
             raise VerbError("failed", "this PC is no admin of the pool", admins_pc(trust), 1)
-
-    async def _claimed(self, claim: Claim) -> Answer:
-        request = self._next_request()
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._driver.answers[request] = future
-        self._driver.feed(ClaimMade(claim, now_unix_ms(), request))
-        try:
-            async with asyncio.timeout(TELL_WAIT_S):
-                answer = await future
-        except TimeoutError:
-            return Answer(request, 1)
-        finally:
-            self._driver.answers.pop(request, None)
-        if answer.error:
-            raise VerbError("failed", answer.error, "see who is there: rain members", 1)
-        return answer

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterable
 
 from rain.agent.admission import Admission
+from rain.agent.claiming import state
 from rain.agent.clock import now_unix_ms
 from rain.agent.control import End, Item, Json, Verb, VerbError
 from rain.agent.driver import Driver
@@ -12,7 +13,7 @@ from rain.agent.invites import CODE_TTL_S, TOKEN_TTL_S, OpenCode
 from rain.agent.records import events
 from rain.agent.rights import admins_pc
 from rain.claims import Removal
-from rain.effects import Answer, ClaimMade
+from rain.effects import ClaimMade
 from rain.mesh.envelope import POOL_KEY_BYTES
 from rain.mesh.errors import MeshError
 from rain.mesh.phrase import entropy_of
@@ -22,8 +23,6 @@ from rain.trust.credential import Credential
 
 TOKEN_USES = 32
 """So many PCs a token lets in unless its maker says otherwise."""
-SPREAD_WAIT_S = 4.0
-"""By then a claim is with all members that are up, or with as many as can be told."""
 KEY_WAIT_S = 3.0
 POLL_MS = 50
 ROLES = {role.name.lower(): role for role in Role}
@@ -127,8 +126,11 @@ class People:
             removal = Removal(each.node_id, 0, reason=why)
             fresh_key = secrets.token_bytes(POOL_KEY_BYTES)
             self._driver.feed(ClaimMade(removal, now_unix_ms(), fresh_key=fresh_key))
-        answer = await self._claim(
-            Removal(target.node_id, 0, reason=reason), secrets.token_bytes(POOL_KEY_BYTES)
+        answer = await state(
+            self._driver,
+            self._next_request,
+            Removal(target.node_id, 0, reason=reason),
+            secrets.token_bytes(POOL_KEY_BYTES),
         )
         withdrawn = self._admission.invites.withdraw_of(target)
         await self._key_spread()
@@ -176,22 +178,6 @@ class People:
             f"{target.name} founded the pool, so its PC has the root key: if its owner is hostile, "
             "found a new pool (docs/security.md)"
         ]
-
-    async def _claim(self, claim: Removal, fresh_key: bytes) -> Answer:
-        request = self._next_request()
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._driver.answers[request] = future
-        self._driver.feed(ClaimMade(claim, now_unix_ms(), request, fresh_key))
-        try:
-            async with asyncio.timeout(SPREAD_WAIT_S):
-                answer = await future
-        except TimeoutError:
-            return Answer(request, 1)
-        finally:
-            self._driver.answers.pop(request, None)
-        if answer.error:
-            raise VerbError("failed", answer.error, "see who is there: rain members", 1)
-        return answer
 
     async def _key_spread(self) -> None:
         """Until everybody that is up has the new key, or long enough."""
