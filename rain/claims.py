@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import Annotated, Protocol
 
 from msgspec import Meta
+from msgspec.structs import fields
 
 from rain.model import Count, NodeId, Reason, Role, ShortText, Value
 
@@ -112,3 +113,16 @@ def node_id_of(public_key: bytes) -> NodeId:
     """130 bits of the key's hash in base32, lower case: who signed is known by the key alone."""
     digest = sha256(public_key).digest()
     return NodeId(b32encode(digest).decode("ascii").lower()[:NODE_ID_CHARS])
+
+
+def lasting_fields(value: Value, first_fields: int) -> tuple[object, ...]:
+    """What of a value is hashed or signed: its first fields, a later one only if it says something.
+
+    So what an older Rain made keeps its name and its signature when a field has been added, and an
+    older Rain understands what a newer one makes without using that field.
+    """
+    defaults = [field.default for field in fields(value)]
+    content = [getattr(value, name) for name in value.__struct_fields__]
+    while len(content) > first_fields and content[-1] == defaults[len(content) - 1]:
+        content.pop()
+    return tuple(content)

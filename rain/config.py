@@ -22,6 +22,8 @@ SETTINGS_BYTES_MAX = 64 * 1024
 ENDED_FILE = "ended.json"
 """In the data folder: why the last agent ended by itself. {message, hint, at}"""
 CONTACTS_MAX = 64
+REPLICAS_DEFAULT = 3
+REPLICAS_MAX = 16
 TASK_CPUS_MILLI_MIN = 10
 ARRAY_TASKS_MAX = 100_000
 """The same bound as rain.model.TASKS_MAX, which this light file does not import."""
@@ -84,11 +86,14 @@ class UpOptions:
     allow_volumes: tuple[str, ...] = ()
     """Folders that tasks may be given."""
     task_disk: str = ""
+    replicas: int = REPLICAS_DEFAULT
+    """On so many disks a job is before it is acknowledged, while this PC coordinates."""
 
 
 REMEMBERED = (
     "name", "contacts", "bind", "port", "cpus", "memory", "no_work", "executor", "rank",
     "allow_networks", "allow_user", "allow_images", "allow_volumes", "task_disk",
+    "replicas",
 )  # fmt: skip
 """The options that describe this PC: a later plain `rain up` uses them again."""
 
@@ -346,6 +351,7 @@ def up_options(
         allow_images=_words(chosen.get("allow_images")),
         allow_volumes=_words(chosen.get("allow_volumes")),
         task_disk=str(chosen.get("task_disk", "")),
+        replicas=int(str(chosen.get("replicas", REPLICAS_DEFAULT))),
     )
     _check(options)
     _check_allowed(options)
@@ -372,6 +378,10 @@ def _check(options: UpOptions) -> None:
         raise ConfigError(f"--executor {options.executor!r} is unknown", "docker, process or both")
     if not 0 < options.port <= 65_535:
         raise ConfigError(f"--port {options.port} is no port", "a number from 1 to 65535")
+    if not 0 < options.replicas <= REPLICAS_MAX:
+        raise ConfigError(
+            f"--replicas {options.replicas} is no number of copies", f"from 1 to {REPLICAS_MAX}"
+        )
     if len(options.contacts) > CONTACTS_MAX:
         raise ConfigError(
             f"more than {CONTACTS_MAX} contacts", "a few are enough: they tell the rest"
@@ -429,7 +439,8 @@ def read_settings(data_dir: Path) -> dict[str, object]:
         found = json.loads(text)
         if not isinstance(found, dict):
             raise ValueError("not an object")
-        int(str(found.get("port", 0))), int(str(found.get("rank", 0)))
+        for name in ("port", "rank", "replicas"):
+            int(str(found.get(name, 0)))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -9,7 +9,7 @@ follow a write: that travels *inside* the write, as `Persist.then`. So a slow di
 depends on it and nothing else, heartbeats least of all.
 """
 
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from msgspec import Struct
 
@@ -90,6 +90,29 @@ class AddressChanged(_Plain, frozen=True):
     """This PC's own address is another one now."""
 
     address: Address
+
+
+class PeerReset(_Plain, frozen=True):
+    """A stream to that node was reset or refused: a hint to probe it at once, never a proof."""
+
+    node_id: NodeId
+
+
+class SleepComing(_Plain, frozen=True):
+    """This PC is about to sleep: coordination is handed over first (`MaySleep`), it stays in."""
+
+
+class ClockTold(_Plain, frozen=True):
+    """The wall clock, first of all and every few minutes: for what counts in days, no more."""
+
+    unix_ms: int
+
+
+class AbsenceDecided(_Plain, frozen=True):
+    """What a person wants of the jobs that were set aside after a long absence (E15)."""
+
+    take_back: bool
+    """Else they are dropped."""
 
 
 class HardwareMeasured(_Plain, frozen=True):
@@ -232,6 +255,12 @@ class FactsChanged(SiblingNotice, frozen=True):
 
     node_id: NodeId
     facts: Facts
+
+
+class DiskOld(SiblingNotice, frozen=True):
+    """gossip: peers remember a life of this node that its own disk does not know of."""
+
+    boot_epoch: int
 
 
 class MemberSilent(SiblingNotice, frozen=True):
@@ -387,6 +416,10 @@ class Stopped(_Plain, frozen=True):
     """Goodbyes are said; the process may end."""
 
 
+class MaySleep(_Plain, frozen=True):
+    """Nothing here is in the way of this PC's sleep (any more)."""
+
+
 class Rekey(_Plain, frozen=True):
     """The pool keys from now on, by number; packets are sealed with `use`, opened with any."""
 
@@ -412,6 +445,10 @@ Event = (
     | DiskRecovered
     | Lagged
     | AddressChanged
+    | PeerReset
+    | SleepComing
+    | ClockTold
+    | AbsenceDecided
     | HardwareMeasured
     | StopRequested
     | Proposed
@@ -429,6 +466,7 @@ Notice = (
     | MemberUp
     | MemberDown
     | FactsChanged
+    | DiskOld
     | MemberSilent
     | MemberUnreachable
     | ReignChanged
@@ -454,23 +492,8 @@ Effect = (
     | Answer
     | Log
     | Stopped
+    | MaySleep
     | Rekey
     | Expel
 )
 Output = Effect | Notice
-
-
-class Core(Protocol):
-    """A state machine that never waits, reads no clock and touches no device."""
-
-    NOTICES: ClassVar[frozenset[type[SiblingNotice]]]
-    """What it wants to hear from its siblings. The others would change nothing in it."""
-
-    def handle(self, event: Event | Notice, now_ms: int) -> list[Output]:
-        """The only way to change the core. Runs to completion; never raises on a peer's input."""
-
-    def next_deadline_ms(self) -> int | None:
-        """When the core next wants DeadlinePassed; None: only an event can wake it."""
-
-    def check(self) -> None:
-        """Assert every invariant of this core."""

@@ -23,6 +23,10 @@ COMMAND_WORD_CHARS_MAX = 128 * 1_024
 ENVIRONMENT_MAX = 1_024
 REASON_CHARS_MAX = 400
 RETRIES_MAX = 20
+CRASH_LIMIT = 3
+"""How often a PC may go down under a task, unless its job says otherwise."""
+CRASH_LIMIT_MAX = 10
+"""With all retries still less than ENDS_PER_TASK_MAX, so that neither is lost count of."""
 ENDS_PER_TASK_MAX = 32
 SECRETS_MAX = 64
 VOLUMES_MAX = 64
@@ -166,6 +170,8 @@ class JobSpec(Value, frozen=True):
     secrets: Annotated[tuple[tuple[ShortText, bytes], ...], Meta(max_length=SECRETS_MAX)] = ()
     """Name and content of what `--secret` read: files that the task alone can see."""
     volumes: Annotated[tuple[Volume, ...], Meta(max_length=VOLUMES_MAX)] = ()
+    crash_limit: Annotated[int, Meta(ge=0, le=CRASH_LIMIT_MAX)] = CRASH_LIMIT
+    """A task is given up once PCs went down under it so often; 0: never for that."""
 
     def __repr__(self) -> str:
         """Without environment and secrets, so that no log or traceback tells them."""
@@ -225,6 +231,8 @@ class End(Value, frozen=True):
     reason: Reason = ""
     started_unix_ms: Count = 0
     ended_unix_ms: Count = 0
+    crashed: bool = False
+    """With LOST, said by its worker: the PC itself went down under it."""
 
 
 class Stage(IntEnum):

@@ -14,18 +14,19 @@ time, so that whoever floods the node does not flood its log.
 import random
 from collections import deque
 from collections.abc import Sequence
-from typing import get_args
+from typing import ClassVar, Protocol, get_args
 
 from msgspec.structs import replace
 
 from rain import rights
 from rain.claims import Signer, Verify
 from rain.effects import (
-    Core,
+    DeadlinePassed,
     Effect,
     Event,
     Log,
     Notice,
+    Output,
     Persist,
     Persisted,
     Received,
@@ -50,6 +51,22 @@ NOTICES_MAX = 10_000
 
 REFUSED_MAX = 4_096
 """Senders and reasons with a count of their own; the longest known gives way."""
+
+
+class Core(Protocol):
+    """A state machine that never waits, reads no clock and touches no device."""
+
+    NOTICES: ClassVar[frozenset[type[SiblingNotice]]]
+    """What it wants to hear from its siblings. The others would change nothing in it."""
+
+    def handle(self, event: Event | Notice, now_ms: int) -> list[Output]:
+        """The only way to change the core. Runs to completion; never raises on a peer's input."""
+
+    def next_deadline_ms(self) -> int | None:
+        """When the core next wants DeadlinePassed; None: only an event can wake it."""
+
+    def check(self) -> None:
+        """Assert every invariant of this core."""
 
 
 class NodeConfig(Value, frozen=True):
@@ -110,6 +127,9 @@ class Node:
         }
         self._wanted_by = {notice: self._who_wants(notice) for notice in get_args(Notice)}
         self._deadlines: list[int | None] = [core.next_deadline_ms() for core in self._cores]
+        self._is_fed = [False] * len(self._cores)
+        """Which cores were fed by the event at hand."""
+        self._soonest_ms: int | None = None
         self._tokens: dict[int, tuple[int, int]] = {}
         self._last_token = 0
         self._opening: list[Effect] = []
@@ -117,30 +137,34 @@ class Node:
         for notice in self.trust.initial_notices():
             known.append((0, notice))
         self._settle(known, now_ms, self._opening)
+        self._ask_deadlines()
 
     def handle(self, event: Event, now_ms: int) -> list[Effect]:
         """Feed one event to the cores that it concerns, then their notices, until none is left."""
         effects, self._opening = self._opening, []
         notices: deque[tuple[int, Notice]] = deque()
         if isinstance(event, Received):
-            refusal = rights.refusal(self.trust.role(event.sender), event.message)
+            message = event.message
+            refusal = rights.refusal(self.trust.role(event.sender), message)
             # An admin who was removed by a junior may bring the claim that undoes it.
-            is_defence = isinstance(event.message, RollNews) and self.trust.hears(event.sender)
-            if refusal and not is_defence:
+            if refusal and not (isinstance(message, RollNews) and self.trust.hears(event.sender)):
                 return [*effects, *self._refuse(event, refusal)]
-            self._feed(self._owner_of[type(event.message)], event, now_ms, effects, notices)
+            self._feed(self._owner_of[type(message)], event, now_ms, effects, notices)
+        elif isinstance(event, DeadlinePassed):
+            # Whose deadline it is not would do nothing.
+            for index, at_ms in enumerate(self._deadlines):
+                if at_ms is not None and at_ms <= now_ms:
+                    self._feed(index, event, now_ms, effects, notices)
         else:
             for index, routed in self._route(event):
                 self._feed(index, routed, now_ms, effects, notices)
-        self._settle(notices, now_ms, effects)
+        if notices:
+            self._settle(notices, now_ms, effects)
+        self._ask_deadlines()
         return effects
 
     def next_deadline_ms(self) -> int | None:
-        soonest_ms = None
-        for at_ms in self._deadlines:
-            if at_ms is not None and (soonest_ms is None or at_ms < soonest_ms):
-                soonest_ms = at_ms
-        return soonest_ms
+        return self._soonest_ms
 
     def check(self) -> None:
         for core, deadline_ms in zip(self._cores, self._deadlines, strict=True):
@@ -199,5 +223,16 @@ class Node:
                 effects.append(replace(output, token=self._last_token))
             else:
                 effects.append(output)
-        # A core changes in `handle` only, so its deadline is asked for there and nowhere else.
-        self._deadlines[index] = core.next_deadline_ms()
+        self._is_fed[index] = True
+
+    def _ask_deadlines(self) -> None:
+        """A core changes in `handle` only, so only who was fed is asked when it wants to be."""
+        soonest_ms: int | None = None
+        for index, core in enumerate(self._cores):
+            if self._is_fed[index]:
+                self._is_fed[index] = False
+                self._deadlines[index] = core.next_deadline_ms()
+            at_ms = self._deadlines[index]
+            if at_ms is not None and (soonest_ms is None or at_ms < soonest_ms):
+                soonest_ms = at_ms
+        self._soonest_ms = soonest_ms

@@ -22,6 +22,7 @@ from rain.model import Role
 from rain.sched.messages import (
     Accepted,
     Assign,
+    ClockReading,
     Digests,
     Inventory,
     InventoryRequest,
@@ -41,6 +42,7 @@ _MINIMAL: dict[type[Message], Role] = {
     **dict.fromkeys((HeartbeatAck, AskHeard, Report, Inventory), Role.WORKER),
     **dict.fromkeys((Heartbeat, Challenge, Grant, Objection, Vouch, Stale, Resign), Role.MEMBER),
     **dict.fromkeys((Propose, Accepted, Replicate, Replicated, Digests, Patch), Role.MEMBER),
+    ClockReading: Role.MEMBER,
     **dict.fromkeys((Assign, Stop, ReportAck, InventoryRequest), Role.MEMBER),
 }
 

@@ -1,4 +1,4 @@
-"""`python -m sim`: runs seeds, replays one, or shows that a planted bug is found.
+"""`python -m sim`: runs seeds, replays or shrinks one, or shows that a planted bug is found.
 
 Exit 0 when every seed holds, 1 when one does not, 2 for a wrong command. The last line is JSON.
 """
@@ -15,11 +15,16 @@ from typing import TYPE_CHECKING
 from .planting import Misfit
 from .plants import PLANTS, plant_of
 from .seeds import Played, Task, play_all, sow_named
+from .shrink import shrink
+from .shrink import told as shrunk_told
+from .twice import compare_seed
+from .twice import told as compared_told
 
 if TYPE_CHECKING:
     from .simulation import Outcome
 
 SECONDS_DEFAULT = 60
+NODES_MIN, NODES_MAX = 3, 200
 REGRESSIONS = Path(__file__).with_name("regressions.txt")
 
 
@@ -38,23 +43,33 @@ def main(words: list[str] | None = None) -> int:
         print(misfit, file=sys.stderr)
         return 2
     if options.replay is not None:
-        return _replay(options.replay, options.nodes, options.seconds)
-    return _run(options)
+        return _replay(options)
+    if options.shrink is not None:
+        return _shrink(options)
+    return _twice(options) if options.twice else _run(options)
 
 
 def _parse(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sim", description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=_seeds, help="A:B, both ends included")
-    parser.add_argument("--nodes", type=_nodes, help="3 to 9; without: each seed draws its own")
+    parser.add_argument("--nodes", type=_nodes, help="3 to 200; without: each seed draws its own")
     parser.add_argument("--seconds", type=_seconds, default=SECONDS_DEFAULT, help="virtual ones")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--replay", type=int, metavar="SEED", help="print the trace of one seed")
+    parser.add_argument("--only", type=_numbers, help="with --replay: faults by number, or none")
+    parser.add_argument("--shrink", type=int, metavar="SEED", help="find the faults that matter")
+    parser.add_argument("--twice", action="store_true", help="is each seed twice the same run?")
+    parser.add_argument("--coverage", action="store_true", help="print what was hit how often")
     parser.add_argument("--plants", action="store_true", help="list the planted bugs")
     parser.add_argument("--plant", default="", metavar="NAME", help="run with that bug")
     parser.add_argument("--keep-going", action="store_true", help="play all seeds in any case")
     options = parser.parse_args(words)
-    if options.seeds is None and options.replay is None and not options.plants:
-        parser.error("one of --seeds, --replay and --plants is needed")
+    if not options.plants and options.seeds is options.replay is options.shrink is None:
+        parser.error("one of --seeds, --replay, --shrink and --plants is needed")
+    if options.only is not None and options.replay is None:
+        parser.error("--only goes with --replay")
+    if options.twice and options.seeds is None:
+        parser.error("--twice goes with --seeds")
     return options
 
 
@@ -70,9 +85,18 @@ def _seeds(text: str) -> range:
 
 
 def _nodes(text: str) -> int:
-    if text.isdigit() and 3 <= int(text) <= 9:
+    if text.isdigit() and NODES_MIN <= int(text) <= NODES_MAX:
         return int(text)
-    raise argparse.ArgumentTypeError("3 to 9 nodes")
+    raise argparse.ArgumentTypeError(f"{NODES_MIN} to {NODES_MAX} nodes")
+
+
+def _numbers(text: str) -> frozenset[int]:
+    if text == "none":
+        return frozenset()
+    try:
+        return frozenset(int(word) for word in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is no list of numbers") from None
 
 
 def _seconds(text: str) -> int:
@@ -84,12 +108,43 @@ def _seconds(text: str) -> int:
 # --- one seed -----------------------------------------------------------------------------------
 
 
-def _replay(seed: int, nodes: int | None, seconds: int) -> int:
+def _replay(options: argparse.Namespace) -> int:
     from .simulation import Simulation
 
-    outcome = Simulation(seed, nodes, seconds, print).run()
+    outcome = Simulation(
+        options.replay, options.nodes, options.seconds, print, only=options.only
+    ).run()
     print(json.dumps(outcome._asdict()))
     return 1 if outcome.violation else 0
+
+
+def _shrink(options: argparse.Namespace) -> int:
+    from .simulation import run_seed
+
+    seed = options.shrink
+    shrunk = shrink(lambda only: run_seed(seed, options.nodes, options.seconds, only))
+    if shrunk is None:
+        print(f"seed {seed} breaks no law")
+        return 0
+    command = f"python -m sim --replay {seed} {' '.join(_words(options))}".rstrip()
+    print("\n".join(shrunk_told(shrunk, command)))
+    return 1
+
+
+def _twice(options: argparse.Namespace) -> int:
+    differs = False
+    for seed in options.seeds:
+        compared = compare_seed(seed, _words(options))
+        differs = differs or compared.difference is not None
+        print(compared_told(seed, compared), flush=True)
+    return 1 if differs else 0
+
+
+def _words(options: argparse.Namespace) -> list[str]:
+    """What must be said again for the same seed to be the same run."""
+    words = ["--nodes", str(options.nodes)] if options.nodes is not None else []
+    words += ["--seconds", str(options.seconds)] if options.seconds != SECONDS_DEFAULT else []
+    return words + (["--plant", options.plant] if options.plant else [])
 
 
 # --- many ---------------------------------------------------------------------------------------
@@ -108,9 +163,22 @@ def _run(options: argparse.Namespace) -> int:
             _tell(one.outcome, options)
             if not options.keep_going:
                 break
+    missing = _cover(played) if options.coverage else []
     _speeds(played)
     print(json.dumps(_sum(played, perf_counter() - begun)))
-    return 1 if any(one.outcome.violation for one in played) else 0
+    return 1 if missing or any(one.outcome.violation for one in played) else 0
+
+
+def _cover(played: list[Played]) -> list[str]:
+    """Print what was hit how often. What should have been, and was not, by now."""
+    from .coverage import SEEDS_ENOUGH, lines, missing, total
+
+    counts = total(one.outcome.hits for one in played)
+    print("\n".join(lines(counts)))
+    never = missing(counts)
+    if never:
+        print(f"never hit in {len(played)} seeds: {', '.join(never)}")
+    return never if len(played) >= SEEDS_ENOUGH else []
 
 
 def kept_seeds() -> Iterator[int]:
@@ -121,10 +189,7 @@ def kept_seeds() -> Iterator[int]:
 
 
 def _tell(outcome: "Outcome", options: argparse.Namespace) -> None:
-    words = [f"--replay {outcome.seed}"]
-    words += [f"--nodes {options.nodes}"] if options.nodes is not None else []
-    words += [f"--seconds {options.seconds}"] if options.seconds != SECONDS_DEFAULT else []
-    words += [f"--plant {options.plant}"] if options.plant else []
+    words = ["--replay", str(outcome.seed), *_words(options)]
     print(f"seed {outcome.seed}: {outcome.violation}")
     print(f"  replay it: python -m sim {' '.join(words)}", flush=True)
 

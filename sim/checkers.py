@@ -17,8 +17,8 @@ What else is watched: who may be in and who may do what (intruders.py).
 
 from collections.abc import Iterator, Sequence
 
-from rain.effects import Answer, Message, Persist, StartContainer
-from rain.election.messages import Heartbeat
+from rain.effects import Answer, Log, Message, Persist, StartContainer
+from rain.election.messages import Challenge, Grant, Heartbeat, Objection
 from rain.election.records import EpochRecord
 from rain.mesh import codec
 from rain.mesh.envelope import Opened
@@ -28,7 +28,10 @@ from rain.sched.identity import attempt_key
 from rain.sched.messages import Assign, Cell, ReportAck
 from rain.sched.records import AttemptRow
 from rain.sched.table import Table
+from rain.trust.records import RingRow
 
+from .coverage import Coverage
+from .forgetting import Forgetting
 from .host import Host
 from .intruders import Intruders
 from .network import Network
@@ -44,9 +47,13 @@ HEARTBEAT_OLD_MS = 800
 QUIET_US = 8_000_000
 """A host that nothing happened to for so long is known to everybody who coordinates."""
 SWEEP_US = 500_000
-PACKETS_PER_SECOND_MAX = 400
-"""Of one node, over ten seconds, whatever happens around it."""
+PACKETS_PER_SECOND = 60
+PACKETS_PER_PEER = 20
+BYTES_PER_SECOND = 15_000
+BYTES_PER_PEER = 6_000
+"""Of one node, over ten seconds, whatever happens around it; so much more for every other."""
 TRAFFIC_US = 10_000_000
+ELECTION_TALK = (Challenge, Grant, Objection)
 
 
 class Laws:
@@ -58,6 +65,7 @@ class Laws:
         network: Network,
         workload: Workload,
         intruders: Intruders,
+        coverage: Coverage,
         trace: Trace,
     ) -> None:
         self.epochs: dict[Epoch, int] = {}
@@ -66,8 +74,13 @@ class Laws:
         """Tasks whose success was acknowledged to its worker."""
         self.settled_ends: dict[AttemptId, bool] = {}
         """Acknowledged outcomes: was a success committed then?"""
+        self.election_packets = 0
+        """Of candidates and of those who answer them, so far."""
+        self._forgetting = Forgetting()
         self.promises = Promises()
+        self.promises.forgotten = self._forgetting.jobs
         self._intruders = intruders
+        self._coverage = coverage
         self._world = world
         self._network = network
         self._workload = workload
@@ -80,13 +93,14 @@ class Laws:
         self._orders: dict[tuple[int, str], str] = {}
         self._successes: dict[tuple[int, int, JobId, int], Cell] = {}
         self._swept: dict[tuple[int, int, JobId], bytes] = {}
-        self._packets = 0
+        self._traffic: dict[int, tuple[int, int]] = {}
 
     def connect(self, hosts: Sequence[Host]) -> None:
         self._hosts = hosts
         self._by_id = {host.node_id: host for host in hosts}
         self._intruders.connect(hosts)
         self.promises.connect(hosts)
+        self._forgetting.connect(hosts)
         self._world.after(SWEEP_US, self._sweep)
         self._world.after(TRAFFIC_US, self._count_traffic)
 
@@ -94,6 +108,14 @@ class Laws:
         """An admin is about to remove that host."""
         self.promises.note_removal(host)
         self._intruders.note_removal(host)
+
+    def note_forgetful(self, host: Host) -> None:
+        """Its disk is about to be one of some time ago."""
+        self.promises.note_forgetful(host)
+        self._followed.pop(host.index, None)
+        self._numbers = {
+            place: epoch for place, epoch in self._numbers.items() if place[0] != host.index
+        }
 
     # --- what is said --------------------------------------------------------------------------
 
@@ -103,7 +125,13 @@ class Laws:
     def posted(self, host: Host, to: NodeId, message: Message) -> None:
         self._intruders.posted(host, to, message)
 
-    def sent(self, host: Host, message: Message) -> None:
+    def logged(self, log: Log) -> None:
+        self._coverage.note_log(log)
+
+    def sent(self, host: Host, message: Message, copies: int) -> None:
+        self._coverage.note_message(message)
+        if isinstance(message, ELECTION_TALK):
+            self.election_packets += copies
         if isinstance(message, Heartbeat):
             if message.epoch not in self.epochs:
                 self._announced(host, message.epoch)
@@ -187,6 +215,9 @@ class Laws:
 
     def wrote(self, host: Host, write: Persist) -> None:
         """A worker forgets an outcome only when others keep it."""
+        self._forgetting.wrote(host, write)
+        if any(isinstance(put, RingRow) for put in write.puts):
+            host.disturbed_us = self._world.now_us  # from now on others understand it
         for key in write.deletes:
             stored = host.disk.rows.get(key) if key.startswith("attempt/") else None
             if stored is not None and not host.is_leaving:
@@ -202,7 +233,12 @@ class Laws:
             return
         kind = "cancel" if wish.is_cancel else "job"
         row = f"{kind}/{wish.job.job_id}"
-        holders = [one.name for one in self._hosts if one.is_keeper and row in one.disk.rows]
+        stone = f"forgotten/{wish.job.job_id}"
+        holders = [
+            one.name
+            for one in self._hosts
+            if one.is_keeper and (row in one.disk.rows or stone in one.disk.rows)
+        ]
         needed = min(REPLICAS, self._quiet_around(self._coordinator_of(host)))
         if not needed <= answer.copies <= len(holders):
             raise Violation(
@@ -213,6 +249,11 @@ class Laws:
         job_id = wish.job.job_id
         self.promises.give(CancelKept(job_id) if wish.is_cancel else JobKept(job_id))
         self._trace.line(self._world.now_us, host.name, f"** {row} is on {holders}")
+
+    def ended(self, host: Host) -> None:
+        """Its agent is about to be gone."""
+        self._intruders.note_own(host)
+        self._coverage.note_hosts([host])
 
     def settled(self, host: Host) -> None:
         """After every event: what the node follows now."""
@@ -234,7 +275,7 @@ class Laws:
 
     def _outcome_acknowledged(self, host: Host, attempt_id: AttemptId) -> None:
         """To its worker, who forgets it now: so others must have it on disk, or moved on."""
-        if host.is_removed or attempt_id in self.settled_ends:
+        if host.is_removed or attempt_id in self.settled_ends or self._is_forgotten(attempt_id):
             return  # who was removed settles what he likes
         holders, is_success = [], False
         for one in self._hosts:
@@ -266,7 +307,8 @@ class Laws:
     def _quiet_around(self, host: Host) -> int:
         """How many this coordinator must count on: itself, and whom it reaches undisturbed."""
         since_us = self._world.now_us - QUIET_US
-        if host.disturbed_us > since_us:
+        key = _key_in_use(host)
+        if host.disturbed_us > since_us or key is None:
             return 1
         return sum(
             1
@@ -276,6 +318,7 @@ class Laws:
             and not one.is_removed
             and not one.is_leaving
             and one.disturbed_us <= since_us
+            and _key_in_use(one) == key
             and self._network.is_open(host.index, one.index)
             and self._network.is_open(one.index, host.index)
         )
@@ -293,9 +336,14 @@ class Laws:
             "S11 only a decision stops a container", f"{host.name} {verb} {key}, which runs"
         )
 
+    def _is_forgotten(self, attempt_id: AttemptId) -> bool:
+        return attempt_id.job_id in self._forgetting.jobs
+
     def _is_decided(self, attempt_id: AttemptId) -> bool:
         """Does anybody know that this attempt is not the one that should run?"""
         job_id, task = attempt_id.job_id, attempt_id.task
+        if self._is_forgotten(attempt_id):
+            return True
         for table in tables(self._hosts):
             cell = table.cell(job_id, task)
             if table.cancelled(job_id) or _moved_on(cell, attempt_id):
@@ -316,6 +364,7 @@ class Laws:
         for host in self._hosts:
             if host.node is None:
                 continue
+            self._coverage.note_role(host)
             table = host.node.sched.table
             for job_id in table.jobs():
                 # Most jobs are as they were half a second ago.
@@ -338,11 +387,19 @@ class Laws:
             raise Violation("S9 a committed success stays", f"{host.name}: {before}, then {cell}")
 
     def _count_traffic(self) -> None:
+        """Of the whole pool, and of every node: packets and bytes."""
         self._world.after(TRAFFIC_US, self._count_traffic)
-        sent, self._packets = self._network.packets - self._packets, self._network.packets
-        bound = PACKETS_PER_SECOND_MAX * len(self._hosts) * TRAFFIC_US // 1_000_000
-        if sent > bound:
-            raise Violation("S13 no flood", f"{sent} packets in {TRAFFIC_US // 1_000_000} s")
+        seconds, count = TRAFFIC_US // 1_000_000, len(self._hosts)
+        packets, sizes = self._network.packets_of, self._network.bytes_of
+        for host in self._hosts:
+            packets_before, bytes_before = self._traffic.get(host.index, (0, 0))
+            self._traffic[host.index] = packets[host.index], sizes[host.index]
+            sent = packets[host.index] - packets_before
+            sent_bytes = sizes[host.index] - bytes_before
+            if sent > (PACKETS_PER_SECOND + PACKETS_PER_PEER * count) * seconds:
+                raise Violation("S13 no flood", f"{host.name}: {sent} packets in {seconds} s")
+            if sent_bytes > (BYTES_PER_SECOND + BYTES_PER_PEER * count) * seconds:
+                raise Violation("S13 no flood", f"{host.name}: {sent_bytes} bytes in {seconds} s")
 
 
 def tables(hosts: Sequence[Host]) -> Iterator[Table]:
@@ -350,6 +407,14 @@ def tables(hosts: Sequence[Host]) -> Iterator[Table]:
     for host in hosts:
         if host.node is not None:
             yield host.node.sched.table
+
+
+def _key_in_use(host: Host) -> bytes | None:
+    """Those who seal with different keys do not understand each other."""
+    if host.node is None:
+        return None
+    ring = host.node.trust.ring()
+    return ring.keys[ring.use]
 
 
 def _moved_on(cell: Cell, attempt_id: AttemptId) -> bool:

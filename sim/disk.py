@@ -17,6 +17,9 @@ RETRY_US = 1_000_000
 WRITE_US_MIN = 1_000
 WRITE_US_MAX = 5_000
 STALL_US_MAX = 2_000_000
+SLOW_US_MIN = 100_000
+SLOW_US_MAX = 5_000_000
+"""What a write takes on a disk that is about to die."""
 
 Rows = dict[str, bytes | None]
 
@@ -43,6 +46,11 @@ class Disk:
         self.rows: dict[str, bytes] = {}
         self.is_full = False
         self.stall_until_us = 0
+        self.is_slow = False
+        self.loses_tail = False
+        """When its PC goes away, the transaction in flight does not make it."""
+        self.on_durable: Callable[[], None] | None = None
+        """Whoever strikes between a write and what depends on it."""
         self._world = world
         self._dice = dice
         self.stall_permille = stall_permille
@@ -62,11 +70,27 @@ class Disk:
     def detach(self) -> None:
         """The agent is gone. The transaction in flight is on disk or it is not."""
         self._boot += 1
-        if self._in_flight is not None and not self.is_full and self._dice.random() < 0.5:
-            self._apply(self._in_flight)
+        if self._in_flight is not None and not self.is_full:
+            makes_it = self._dice.random() < 0.5
+            if makes_it and not self.loses_tail:
+                self._apply(self._in_flight)
+        self.loses_tail = False
         self._in_flight = None
         self._waiting.clear()
         self._owed = {}
+
+    def heal(self) -> None:
+        """From here on it works as a disk should."""
+        self.is_full = self.is_slow = self.loses_tail = False
+        self.stall_until_us = self.stall_permille = 0
+        self.on_durable = None
+
+    def coming(self) -> Rows:
+        """What it holds once all that waits is written."""
+        rows: Rows = {**self.rows, **self._owed, **(self._in_flight or {})}
+        for _, changed in self._waiting:
+            rows.update(changed)
+        return rows
 
     def write(self, write: Persist) -> None:
         self._waiting.append((write, rows_of(write)))
@@ -85,6 +109,8 @@ class Disk:
         latency_us = draw_int(self._dice, WRITE_US_MIN, WRITE_US_MAX)
         if self._dice.random() * 1_000 < self.stall_permille:
             latency_us = draw_int(self._dice, WRITE_US_MAX, STALL_US_MAX)
+        if self.is_slow:
+            latency_us = draw_int(self._dice, SLOW_US_MIN, SLOW_US_MAX)
         return max(latency_us, self.stall_until_us - self._world.now_us)
 
     def _finish(self, boot: int, batch: list[tuple[Persist, Rows]], began_us: int) -> None:
@@ -115,6 +141,10 @@ class Disk:
     def _follow_up(self, boot: int, batch: list[tuple[Persist, Rows]], took_ms: int) -> None:
         if boot != self._boot or self._owner is None:
             return
+        if self.on_durable is not None:
+            self.on_durable()
+            if boot != self._boot:
+                return  # on disk, and nobody heard of it
         if self._has_failed:
             self._has_failed = False
             self._owner.feed(DiskRecovered())

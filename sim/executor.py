@@ -30,6 +30,9 @@ START_US_MAX = 500_000
 LIST_US_MAX = 1_500_000
 UNIX_MS = 1_700_000_000_000
 """The wall clock when true time begins; every host adds its own error."""
+TWICE_US_MAX = 3_000_000
+LATE_US_MAX = 8_000_000
+"""An end may be reported again after so long, or not before so long."""
 FLAKY = "flaky"
 EXIT_TERM = 143
 EXIT_KILL = 137
@@ -53,6 +56,8 @@ class Container(Struct):
     stopping: bool = False
     told: bool = False
     """Its end was handed to a living agent."""
+    is_dark: bool = False
+    """Its PC lost power under it, or after its end."""
 
     @property
     def is_running(self) -> bool:
@@ -67,10 +72,16 @@ class Executor:
     ) -> None:
         self.containers: dict[str, Container] = {}
         self.begun: dict[str, Container] = {}
+        self.is_disk_old = False
+        """Its agent may have forgotten what it has begun."""
         """Every container that ever was, for the checkers."""
         self._world = world
         self._dice = dice
-        self._wall_error_ms = wall_error_ms
+        self.wall_error_ms = wall_error_ms
+        """The wall clock of this PC is so far off; it may jump."""
+        self.twice_permille = 0
+        self.late_permille = 0
+        """Of the ends: so many are reported twice, so many late."""
         self._failure_permille = failure_permille
         self._report: Callable[[Event], None] | None = None
         self._boot = 0
@@ -91,19 +102,26 @@ class Executor:
             elif container.starting:
                 self._begin(container)
 
+    def heal(self) -> None:
+        """From here on every end is reported once, and at once."""
+        self.twice_permille = self.late_permille = 0
+
     def finish_stops(self) -> None:
         """An agent that stops politely waits for the stops it ordered before its process ends."""
         for container in self.containers.values():
             if container.stopping and container.is_running:
                 container.exit_code = EXIT_KILL
-                container.ended_unix_ms = self._unix_ms()
+                container.ended_unix_ms = self.unix_ms()
 
     def power_off(self) -> None:
+        for container in self.containers.values():
+            container.is_dark = True
         self.containers.clear()
 
     def start(self, order: StartContainer) -> None:
         key = attempt_key(order.attempt_id)
-        if key in self.begun:
+        is_known = key in self.begun
+        if is_known and not self.is_disk_old:
             raise Violation("an attempt is never reused", f"{key} was started twice")
         _, duration_ms, code = order.job.spec.command
         failed = self._dice.random() * 1_000 < self._failure_permille
@@ -114,6 +132,9 @@ class Executor:
             duration_us=int(duration_ms) * 1_000,
             planned_exit=_flaky_code(key) if code == FLAKY else int(code),
         )
+        if is_known:  # ordered again by who was told that it is unknown here: its name is taken
+            self._world.after(START_US_MIN, self._fail, self._boot, container, True)
+            return
         self.begun[key] = container
         latency_us = draw_int(self._dice, START_US_MIN, START_US_MAX)
         if failed:
@@ -122,6 +143,14 @@ class Executor:
         else:
             self.containers[key] = container
             self._world.after(latency_us, self._begin, container)
+
+    def carry_on(self, attempt_id: AttemptId, need: Resources, left_us: int) -> None:
+        """One that runs since before the run began."""
+        key = attempt_key(attempt_id)
+        container = Container(attempt_id, key, need, left_us, 0, starting=False)
+        container.started_unix_ms = self.unix_ms()
+        self.containers[key] = self.begun[key] = container
+        self._world.after(left_us, self._end, container, container.ends)
 
     def stop(self, order: StopContainer) -> None:
         container = self.containers.get(attempt_key(order.attempt_id))
@@ -160,7 +189,7 @@ class Executor:
             return
         container.starting = False
         container.started_us = self._world.now_us
-        container.started_unix_ms = self._unix_ms()
+        container.started_unix_ms = self.unix_ms()
         self._world.after(container.duration_us, self._end, container, container.ends)
         if container.stopping:
             self._plan_stop(container, 0)
@@ -173,17 +202,26 @@ class Executor:
         if container.exit_code is not None:
             return
         container.exit_code = container.planned_exit
-        container.ended_unix_ms = self._unix_ms()
-        if self._report is not None:
+        container.ended_unix_ms = self.unix_ms()
+        exited = ContainerExited(
+            container.attempt_id,
+            container.exit_code,
+            container.started_unix_ms,
+            container.ended_unix_ms,
+        )
+        if self.late_permille and self._dice.random() * 1_000 < self.late_permille:
+            late_us = draw_int(self._dice, 0, LATE_US_MAX)
+            self._world.after(late_us, self._tell_end, self._boot, container, exited)
+        else:
+            self._tell_end(self._boot, container, exited)
+        if self.twice_permille and self._dice.random() * 1_000 < self.twice_permille:
+            again_us = draw_int(self._dice, 0, TWICE_US_MAX)
+            self._world.after(again_us, self._tell_end, self._boot, container, exited)
+
+    def _tell_end(self, boot: int, container: Container, exited: ContainerExited) -> None:
+        if boot == self._boot and self._report is not None:
             container.told = True
-            self._report(
-                ContainerExited(
-                    container.attempt_id,
-                    container.exit_code,
-                    container.started_unix_ms,
-                    container.ended_unix_ms,
-                )
-            )
+            self._report(exited)
 
     def _list(self, boot: int) -> None:
         if boot != self._boot or self._report is None:
@@ -203,8 +241,9 @@ class Executor:
             )
         self._report(ContainersListed(tuple(found)))
 
-    def _unix_ms(self) -> int:
-        return UNIX_MS + self._world.now_us // 1_000 + self._wall_error_ms
+    def unix_ms(self) -> int:
+        """By the wall clock of this PC."""
+        return UNIX_MS + self._world.now_us // 1_000 + self.wall_error_ms
 
 
 def _flaky_code(key: str) -> int:

@@ -7,19 +7,23 @@ message to oneself comes back as an event; effects that depend on a write follow
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from rain.claims import Signer, Verify
 from rain.effects import (
+    AddressChanged,
     Answer,
+    ClockTold,
     DeadlinePassed,
     Effect,
     Event,
     Lagged,
     Log,
+    MaySleep,
     Persist,
     Record,
     RemoveContainer,
+    SleepComing,
     StartContainer,
     StopContainer,
     Stopped,
@@ -27,31 +31,41 @@ from rain.effects import (
 )
 from rain.mesh import codec
 from rain.mesh.envelope import node_id_of
-from rain.model import Address, Facts, Identity, Resources, Role
+from rain.model import Address, Epoch, Facts, Identity, Resources, Role
 from rain.node import Node, NodeConfig
 from rain.sched.identity import attempt_key
-from rain.sched.scheduler import SchedConfig
 from rain.trust.config import TrustConfig
 
 from .clock import Clock
 from .credentials import Charter
 from .disk import Disk
 from .executor import Executor
+from .keeping import sched_config
 from .network import Frame, Network
 from .options import Options
 from .trace import Trace
 from .watch import Watch
-from .wire import Wire
+from .wire import OF_NETWORK, Wire
 from .world import Violation, World, draw_int
 
 PORT = 7_246
 LATE_MS = 30
 LATE_YIELD_US = 20_000
 LAG_TOLD_MS = 50
+SLEEP_PATIENCE_US = 1_000_000
+"""A PC that is sent to sleep waits so long for its agent."""
 PACKETS_WAITING_MAX = 400
 """What the kernel keeps for an agent that does not read."""
 DEADLINES_STUCK_MAX = 1_000
+TICK_US = 1_000
 MEMORY_BYTES = 64 * 1024**3
+
+
+class Fuse(Protocol):
+    """Ends the agent of a host at a chosen moment."""
+
+    def burns(self, host: "Host", effect: Effect) -> bool:
+        """It went off: that effect was carried out, or not, and the agent is gone."""
 
 
 class Host:
@@ -86,7 +100,7 @@ class Host:
         """When something last happened to it from outside: a fault, or the end of one."""
         self.address = Address(f"10.0.0.{index + 1}", PORT)
         self.capacity = Resources(options.cores_milli[index], MEMORY_BYTES)
-        self.logs = 0
+        self.fuse: Fuse | None = None
         self.check_every = 48
         self._world = world
         self._network = network
@@ -94,16 +108,15 @@ class Host:
         self._charter = charter
         self.pool_id = charter.pool_id
         self._verify = verify
-        self._rank = options.ranks[index]
+        self._rank, self._sched = options.ranks[index], sched_config(charter.pool_id, options)
         self._dice = world.dice(f"host {index}")
-        self._clock = Clock(world, self._dice, options.clock_rates_ppm[index])
+        ticks_us = options.clock_ticks_us
+        tick_us = ticks_us[index] if ticks_us else TICK_US
+        self._clock = Clock(world, self._dice, options.clock_rates_ppm[index], tick_us)
         self.local_ms = self._clock.local_ms
         self._timer_late_us_max = options.timer_late_us_max
         self.disk = Disk(world, world.dice(f"disk {index}"), options.stall_permille)
-        wall_error_ms = draw_int(self._dice, -3_600_000, 3_600_000)
-        self.executor = Executor(
-            world, world.dice(f"engine {index}"), wall_error_ms, options.start_failure_permille
-        )
+        self.executor = self._engine(options)
         self.node_id = node_id_of(signer.public_key)
         self.wire = Wire(self, world, network, charter, signer, verify)
         self.started_us = 0
@@ -115,6 +128,15 @@ class Host:
         self._fed = 0
         self._stuck = (0, 0)
         self._paused_us = 0
+        self._is_dozing = self._is_going = False
+
+    def _engine(self, options: Options) -> Executor:
+        wall_error_ms = draw_int(self._dice, -3_600_000, 3_600_000)
+        dice = self._world.dice(f"engine {self.index}")
+        engine = Executor(self._world, dice, wall_error_ms, options.start_failure_permille)
+        engine.twice_permille = options.exit_twice_permille
+        engine.late_permille = options.exit_late_permille
+        return engine
 
     def connect(self, hosts: "Sequence[Host]", watch: Watch) -> None:
         self.wire.connect(hosts, watch)
@@ -151,11 +173,12 @@ class Host:
         """Start the agent: with a boot epoch above every earlier one, and with its disk."""
         assert self.node is None, "one agent to a data folder"
         self.boot_epoch += 1
-        self.is_leaving = False
+        self.is_leaving = self._is_going = self.is_suspended = False
         self.started_us = self._world.now_us
         self.wire.restart()
         recovered = self._recovered()
         self._timer_us, self._yielding = None, False
+        self._epoch: Epoch | None = None
         facts = Facts(
             capacity=self.capacity,
             executors=("docker",),
@@ -170,7 +193,8 @@ class Host:
             self.address,
             facts,
             NodeConfig(
-                trust=TrustConfig(pool_id=self.pool_id), sched=SchedConfig(pool_id=self.pool_id)
+                trust=TrustConfig(pool_id=self.pool_id),
+                sched=self._sched,
             ),
             self._world.dice(f"node {self.index}/{self.boot_epoch}"),
             self.local_ms(),
@@ -184,6 +208,7 @@ class Host:
         self.disk.attach(self)
         self.executor.attach(self._report)
         self._rearm()
+        self.feed(ClockTold(self.executor.unix_ms()))
 
     def _recovered(self) -> list[Record]:
         recovered = []
@@ -197,11 +222,12 @@ class Host:
     def kill(self) -> None:
         """The agent is gone; its containers go on."""
         self._mark("killed")
-        self._gone()
+        self._gone(is_told=True)
 
     def power_off(self) -> None:
         self._mark("power off")
         self._gone()
+        self.is_suspended = True  # and its network card is off: no kernel refuses a connection
         self.executor.power_off()
 
     def request_stop(self) -> None:
@@ -222,7 +248,31 @@ class Host:
         self.pause()
         self.is_suspended = True
 
+    def doze(self) -> None:
+        """The PC is about to sleep and says so: it waits for its agent, but not for long."""
+        self._is_dozing = True
+        self._world.after(SLEEP_PATIENCE_US, self._fall_asleep, self.boot_epoch)
+        self.when_awake(self.feed, SleepComing())
+
+    def _fall_asleep(self, boot_epoch: int) -> None:
+        if self._is_dozing and boot_epoch == self.boot_epoch and self.node is not None:
+            self._is_dozing = False
+            self.suspend()
+
+    def move(self, address: Address) -> None:
+        """It has another address: what is sent to the old one reaches nobody."""
+        self._mark(f"moves to {address.host}")
+        self.address = address
+        self._network.break_streams(self.index)
+        self.when_awake(self.feed, AddressChanged(address))
+
+    def turn_clock(self, by_ms: int) -> None:
+        """Somebody sets the clock on the wall."""
+        self.executor.wall_error_ms += by_ms
+        self.when_awake(self.feed, ClockTold(self.executor.unix_ms()))
+
     def resume(self) -> None:
+        self._is_dozing = False
         if not self.is_paused:
             return
         self._mark("resumes")
@@ -245,14 +295,16 @@ class Host:
             self._timer_us = self._world.now_us + delay_us
             self._world.after(delay_us, self._on_timer, self.boot_epoch, self._timer_us)
 
-    def _gone(self) -> None:
+    def _gone(self, is_told: bool = False) -> None:
+        if self._watch is not None and self.node is not None:
+            self._watch.ended(self)
         self.node = None
-        self.is_paused = self.is_suspended = False
+        self.is_paused = self.is_suspended = self._is_dozing = False
         self._asleep.clear()
         self._packets_waiting = 0
         self.disk.detach()
         self.executor.detach()
-        self._network.break_streams(self.index)
+        self._network.break_streams(self.index, is_told)
 
     # --- time ----------------------------------------------------------------------------------
 
@@ -311,6 +363,9 @@ class Host:
         else:
             self.wire.open_packet(packet, source)
 
+    def take_reset(self, source: int) -> None:
+        self.when_awake(self.wire.hear_reset, source)
+
     def take_frame(self, frame: Frame, source: int, connection: int) -> None:
         self.when_awake(self.wire.open_frame, frame, source, connection)
 
@@ -320,19 +375,23 @@ class Host:
         if node is None:
             return
         now_ms = self.local_ms()
+        self._is_going = self._is_going or isinstance(event, StopRequested)
         if self._trace.is_on:
             self._trace.event(self._world.now_us, self.name, now_ms, event)
         self._fed += 1
         try:
             effects = node.handle(event, now_ms)
-            if self._fed % self.check_every == 0:
+            if not self._fed % self.check_every:
                 node.check()
         except Exception as error:  # whatever it is, a core that raises is a broken core
             raise Violation("a core never raises", f"{self.name}: {told(error)}") from error
         for effect in effects:
             self.carry_out(effect)
-        assert self._watch is not None
-        self._watch.settled(self)
+        epoch = node.election.reign()
+        if epoch is not self._epoch:
+            self._epoch = epoch
+            assert self._watch is not None
+            self._watch.settled(self)
         trust = node.trust
         if trust.credential(self.node_id) is None and not trust.is_overruled(self.node_id):
             self._world.after(0, self._end_removed, self.boot_epoch)
@@ -346,14 +405,21 @@ class Host:
     def carry_out(self, effect: Effect) -> None:
         if self.node is None:
             return
+        if self.fuse is not None and self.fuse.burns(self, effect):
+            return
         if self._trace.is_on:
             self._trace.effect(self._world.now_us, self.name, effect)
+        if isinstance(effect, OF_NETWORK):
+            self.wire.carry_out(effect)
+            return
         watch = self._watch
         assert watch is not None
         match effect:
             case Persist():
                 watch.wrote(self, effect)
                 self.disk.write(effect)
+            case StartContainer() if self._is_going:
+                pass  # accepted by a slow write, and ended before that was done
             case StartContainer():
                 watch.started(self, effect)
                 self.executor.start(effect)
@@ -366,11 +432,13 @@ class Host:
             case Answer():
                 watch.answered(self, effect)
             case Log():
-                self.logs += 1
+                watch.logged(effect)
+            case MaySleep():
+                self._world.after(0, self._fall_asleep, self.boot_epoch)
             case Stopped():
                 self._world.after(0, self._end_of_stop, self.boot_epoch)
             case _:
-                self.wire.carry_out(effect)
+                raise AssertionError(f"{effect} is for nobody")
 
     def _end_of_stop(self, boot_epoch: int) -> None:
         if boot_epoch == self.boot_epoch and self.node is not None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from .attacks import Attacks
 from .kicks import Kicks
 from .options import Options
+from .stage import Stage
 from .world import World, draw_int, exponential_us, pick
 
 FIRST_US = 4_000_000
@@ -17,8 +18,10 @@ AFTER_HEAL_US = 1_500_000
 class Hostile:
     """Draws strikes from the kinds that the seed plays."""
 
-    def __init__(self, world: World, kicks: Kicks, attacks: Attacks, options: Options) -> None:
-        self.count = 0
+    def __init__(
+        self, world: World, stage: Stage, kicks: Kicks, attacks: Attacks, options: Options
+    ) -> None:
+        self._stage = stage
         self._world = world
         self._options = options
         self._kicks = kicks
@@ -37,16 +40,21 @@ class Hostile:
         end_us = self._options.active_ms * 1_000
         for _ in range(self._options.hostile):
             at_us = draw_int(self._dice, min(FIRST_US, end_us), end_us)
-            self._world.at(at_us, self._strike, pick(self._dice, self._played()))
+            self._plan(at_us, pick(self._dice, self._played()))
         for kind in self._played():
             if kind in ("forge", "replay", "liar"):
-                self._world.at(end_us + AFTER_HEAL_US, self._strike, kind)
+                self._plan(end_us + AFTER_HEAL_US, kind)
+
+    def _plan(self, at_us: int, kind: str) -> None:
+        self._world.at(at_us, self._strike, self._stage.number(), kind)
 
     def _played(self) -> list[str]:
         return list(self._options.hostile_kinds)
 
-    def _strike(self, kind: str) -> None:
-        self.count += 1
+    def _strike(self, number: int, kind: str) -> None:
+        if not self._stage.is_played(number):
+            return
+        self._stage.note(number, kind, "hostile")
         mean_us = self._options.fault_ms_mean * 1_000
         self._kinds[kind](SPAN_US_MIN + exponential_us(self._dice, mean_us, SPAN_US_MAX))
 

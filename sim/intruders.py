@@ -8,6 +8,8 @@ S22 nobody follows a reign that its owner did not announce, and no worker reigns
 S23 the tables hold what people asked for: no job of anybody's invention, no cancel by a person who
     may not; and a worker's disk holds no more of it than what it was to run
 S24 an outcome is what the engine of its worker saw
+S2  the incarnation of a node never falls within a boot, whoever believes what; and S6: nobody
+    believes in one that is beyond what its owner has said
 S25 nobody is believed to be in a boot that it never had, or to have left without its word
 S26 no pool key goes to who was removed
 """
@@ -15,13 +17,15 @@ S26 no pool key goes to who was removed
 from collections.abc import Sequence
 
 from rain.effects import Message
+from rain.gossip.messages import MemberRecord
 from rain.mesh.envelope import Opened
-from rain.model import EndState, JobId, MemberState, NodeId, Role
+from rain.model import End, EndState, JobId, MemberState, NodeId, Role
 from rain.sched.identity import attempt_key
 from rain.sched.messages import Assign
 from rain.sched.table import Table
 from rain.trust.messages import RollNews
 
+from .executor import Container
 from .host import Host
 from .tape import Tape
 from .workload import Workload
@@ -44,6 +48,9 @@ class Intruders:
         self._taken: dict[tuple[int, NodeId, int], set[int]] = {}
         self._ever_removed: set[NodeId] = set()
         self._ordered: set[tuple[int, JobId]] = set()
+        self._incarnations: dict[tuple[NodeId, int], int] = {}
+        """The highest that each node had in each boot, by its own word."""
+        self._believed: dict[tuple[int, int, NodeId], tuple[int, int]] = {}
 
     def connect(self, hosts: Sequence[Host]) -> None:
         self._hosts = hosts
@@ -124,6 +131,18 @@ class Intruders:
             return False
         return known is None or known.generation <= removal[0].generation
 
+    def note_own(self, host: Host) -> None:
+        """What that node says of itself just now."""
+        if host.node is None:
+            return
+        for member in host.node.gossip.members():
+            if member.record.node_id == host.node_id:
+                place = host.node_id, member.record.boot_epoch
+                before = self._incarnations.get(place, 0)
+                if member.record.incarnation < before:
+                    raise Violation("S2 incarnations never fall", f"{host.name}: {member.record}")
+                self._incarnations[place] = member.record.incarnation
+
     # --- what is believed ----------------------------------------------------------------------
 
     def changed_job(self, host: Host, table: Table, job_id: JobId) -> None:
@@ -136,12 +155,12 @@ class Intruders:
             raise Violation("S23 nobody cancels what is not theirs", f"{host.name}: {job_id}")
         for task in table.decided_tasks(job_id):
             for attempt_id, end in table.ends(job_id, task).items():
-                if end.state not in ENGINE_STATES:
+                if end.state not in ENGINE_STATES and not end.crashed:
                     continue
                 worker = self._by_id.get(attempt_id.node_id)
                 key = attempt_key(attempt_id)
                 container = worker.executor.begun.get(key) if worker is not None else None
-                if container is None or container.exit_code != end.exit_code:
+                if container is None or not _is_end_of(container, end):
                     raise Violation(
                         "S24 an outcome is what its engine saw",
                         f"{host.name} believes {end} of {key}, there is {container}",
@@ -149,6 +168,8 @@ class Intruders:
 
     def _sweep(self) -> None:
         self._world.after(SWEEP_US, self._sweep)
+        for host in self._hosts:
+            self.note_own(host)
         for host in self._hosts:
             if host.role is Role.WORKER:
                 self._sweep_worker(host)
@@ -178,7 +199,28 @@ class Intruders:
                 raise Violation(
                     "S25 nobody is in a boot it never had", f"{host.name} believes {record}"
                 )
+            self._sweep_incarnation(host, record)
             if record.state is not MemberState.LEFT or record.boot_epoch in subject.goodbyes:
                 continue
             if not self._known_removal(host, subject.node_id):
                 raise Violation("S25 who left said so itself", f"{host.name} believes {record}")
+
+    def _sweep_incarnation(self, host: Host, record: MemberRecord) -> None:
+        place = host.index, host.boot_epoch, record.node_id
+        claim = record.boot_epoch, record.incarnation
+        if claim < self._believed.get(place, claim):
+            raise Violation("S2 no member falls back", f"{host.name} believes {record}")
+        self._believed[place] = claim
+        highest = self._incarnations.get((record.node_id, record.boot_epoch))
+        if highest is not None and record.incarnation > highest:
+            raise Violation(
+                "S6 only its owner raises an incarnation",
+                f"{host.name} believes {record}, its owner said {highest}",
+            )
+
+
+def _is_end_of(container: Container, end: End) -> bool:
+    """A crash: its PC lost power, or it was over already when an older disk said that it ran."""
+    if end.crashed:
+        return container.is_dark or container.exit_code is not None
+    return container.exit_code == end.exit_code

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+from .links import Links
 from .options import Options
 from .world import World, draw_int, exponential_us
 
@@ -45,18 +46,20 @@ class Endpoint(Protocol):
 
     def take_packet(self, packet: bytes, source: int) -> None: ...
     def take_frame(self, frame: Frame, source: int, connection: int) -> None: ...
+    def take_reset(self, source: int) -> None: ...
 
 
 class Pipe:
     """The stream of one ordered pair of hosts."""
 
-    __slots__ = ("connection", "free_at_us", "is_flushing", "stalled")
+    __slots__ = ("connection", "free_at_us", "is_flushing", "is_used", "stalled")
 
     def __init__(self) -> None:
         self.connection = 0  # raised when it breaks: what was on its way is gone
         self.free_at_us = 0
         self.stalled: deque[Frame] = deque()
         self.is_flushing = False
+        self.is_used = False  # something was sent since it was opened
 
 
 class Network:
@@ -76,7 +79,11 @@ class Network:
         self.tap: Callable[[int, int, bytes, int], None] = _deaf
         """Whoever listens on the cable hears every packet: from, to, what, when."""
         self._strangers = 0
+        self.links = Links(world.dice("links"))
         self.packets = 0
+        self.packets_of = [0] * count
+        self.bytes_of = [0] * count
+        """What each host sent so far."""
         self.frames = 0
 
     def connect(self, hosts: Sequence[Endpoint]) -> None:
@@ -95,11 +102,37 @@ class Network:
             self._maybe_flush(one, other)
 
     def is_open(self, source: int, target: int) -> bool:
-        return not self._cuts[source][target]
+        """Nothing at all is wrong with that link."""
+        return not self._cuts[source][target] and (source, target) not in self.links.rough
 
-    def break_streams(self, host: int) -> None:
-        """Its agent is gone: every connection to and from it is reset."""
+    def unclog(self, source: int, target: int) -> None:
+        """What was held there comes through now."""
+        for packet in self.links.release(source, target):
+            self._world.after(self._delay_us(), self._arrive, source, target, packet)
+        self.flush(source, target)
+
+    def flush(self, source: int, target: int) -> None:
+        """Something is wrong no more with that link: what waits in streams may go on."""
+        self._maybe_flush(source, target)
+        self._maybe_flush(target, source)
+
+    def heal(self) -> None:
+        """The weather is fine from now on, and so is every link."""
+        self.loss_permille = 0
+        self.is_healing = True
+        for (source, target), packets in self.links.heal():
+            for packet in packets:
+                self._world.after(self._delay_us(), self._arrive, source, target, packet)
+        for host in range(len(self._hosts)):
+            self.wake_streams(host)
+
+    def break_streams(self, host: int, is_told: bool = False) -> None:
+        """Its agent is gone: every connection to and from it is reset. A kernel that lives on says
+        so to the other ends."""
         for other in range(len(self._hosts)):
+            is_used = self._pipes[host][other].is_used or self._pipes[other][host].is_used
+            if is_told and is_used:
+                self._world.after(self._delay_us(), self._tell_reset, host, other)
             self._break(host, other)
             self._break(other, host)
 
@@ -117,20 +150,26 @@ class Network:
     # --- packets -------------------------------------------------------------------------------
 
     def send(self, source: int, target: int, packet: bytes) -> None:
-        options, dice = self._options, self._dice
+        options, dice = self._options, self._dice.random
         self.packets += 1
+        self.packets_of[source] += 1
+        self.bytes_of[source] += len(packet)
         if self._cuts[source][target] or source == target:
             return
         self.tap(source, target, packet, self._world.now_us)
-        if self.loss_permille and dice.random() * 1_000 < self.loss_permille:
+        if self.links.rough and not self.links.passes(source, target, packet):
             return
-        if options.corrupt_permille and dice.random() * 1_000 < options.corrupt_permille:
+        if self.loss_permille and dice() * 1_000 < self.loss_permille:
+            return
+        if options.corrupt_permille and dice() * 1_000 < options.corrupt_permille:
             packet = self._damaged(packet)
+        if options.truncate_permille and dice() * 1_000 < options.truncate_permille:
+            packet = packet[: int(dice() * len(packet))]
         self._world.after(self._delay_us(), self._arrive, source, target, packet)
-        if options.duplicate_permille and dice.random() * 1_000 < options.duplicate_permille:
+        if options.duplicate_permille and dice() * 1_000 < options.duplicate_permille:
             self._world.after(self._delay_us(), self._arrive, source, target, packet)
-        if options.replay_permille and dice.random() * 1_000 < options.replay_permille:
-            later_us = draw_int(dice, REPLAY_US_MIN, REPLAY_US_MAX)
+        if options.replay_permille and dice() * 1_000 < options.replay_permille:
+            later_us = draw_int(self._dice, REPLAY_US_MIN, REPLAY_US_MAX)
             self._world.after(later_us, self._arrive, source, target, packet)
 
     def inject(self, source: int, target: int, packet: bytes) -> None:
@@ -174,8 +213,10 @@ class Network:
         """Dropped at once when nobody listens there: the connection is refused."""
         self.frames += 1
         if self._is_passing(source, target) and not self._hosts[target].is_listening:
+            self._world.after(self._delay_us(), self._tell_reset, target, source)
             return
         pipe = self._pipes[source][target]
+        pipe.is_used = True
         delay_us = self._delay_us()
         if self.loss_permille and self._dice.random() * 1_000 < self.loss_permille:
             delay_us += RESEND_US
@@ -186,7 +227,11 @@ class Network:
         pipe = self._pipes[source][target]
         if connection != pipe.connection:
             return
-        if pipe.stalled or not self._is_passing(source, target):
+        if (
+            pipe.stalled
+            or not self._is_passing(source, target)
+            or (self.links.rough and self.links.swallows(source, target, len(frame.body)))
+        ):
             self._stall(source, target, frame)
         elif self._hosts[target].is_listening:
             self._hosts[target].take_frame(frame, source, connection)
@@ -230,16 +275,25 @@ class Network:
         pipe.connection += 1
         pipe.free_at_us = self._world.now_us
         pipe.stalled.clear()
-        pipe.is_flushing = False
+        pipe.is_flushing = pipe.is_used = False
+
+    def _tell_reset(self, source: int, target: int) -> None:
+        if self._is_passing(source, target) and self._hosts[target].is_listening:
+            self._hosts[target].take_reset(source)
 
     def _is_passing(self, source: int, target: int) -> bool:
         # Acknowledgements must come back: a stream needs both directions.
         return (
             not self._cuts[source][target]
             and not self._cuts[target][source]
+            and not (self.links.rough and self._is_stopped(source, target))
             and self._hosts[source].is_connected
             and self._hosts[target].is_connected
         )
+
+    def _is_stopped(self, source: int, target: int) -> bool:
+        links = self.links
+        return links.stops_streams(source, target) or links.stops_streams(target, source)
 
 
 def _deaf(source: int, target: int, packet: bytes, now_us: int) -> None:

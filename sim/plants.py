@@ -1,5 +1,6 @@
 """The planted bugs: each takes one rule away, and the simulator must notice within 300 seeds."""
 
+from .election_plants import ELECTION_PLANTS
 from .planting import Plant
 
 ROLES = "rain.election.roles"
@@ -12,6 +13,7 @@ ENVELOPE = "rain.mesh.envelope"
 WARRANTS = "rain.sched.warrants"
 
 PLANTS: tuple[Plant, ...] = (
+    *ELECTION_PLANTS,
     Plant(
         "announce-before-disk",
         ROLES,
@@ -267,6 +269,22 @@ PLANTS: tuple[Plant, ...] = (
         "if course is None or course.mark != mark_of_key(key):",
         "if False:",
         "a pool key is what an admin said it is",
+    ),
+    Plant(
+        "known-is-acknowledged",
+        "rain.sched.intake",
+        "        news = self._ledger.merge(patches)\n        if all(",
+        "        news = self._ledger.merge(patches)\n        if not news:\n"
+        "            from rain.sched.messages import Accepted\n"
+        "            return [Post(sender, Accepted(message.proposal, epoch, 3))]\n        if all(",
+        "E8 a known job is acknowledged again only after this reign has counted its copies",
+    ),
+    Plant(
+        "failures-forgotten",
+        "rain.sched.cells",
+        "    return tuple(sorted(kept, key=lambda entry: entry.attempt_id))",
+        "    return tuple(sorted(kept, key=lambda entry: entry.attempt_id))[-1:]",
+        "E17 the failed attempts of two sides are added up",
     ),
 )
 

@@ -6,42 +6,38 @@ L2 the same view of who is here, everywhere     10 s; both 5 s later where pool 
 L7 the same roll and the same pool keys, none of which anybody has who was removed    20 s
 L4 every acknowledged job is over               JOBS_BOUND_S, all of them known to everybody
 L5 no container is left, the tables are equal   SETTLE_BOUND_S after that
-L3 then nothing moves: a follower that restarts unseats nobody, a coordinator that dies is replaced
-   within 5 s, one that stops politely within 1 s, and whoever comes back takes nothing over
-L6 what a PC ran that lost its power runs elsewhere within 9 s
+
+What comes after that, one more death or one more cable: epilogues.py.
 """
 
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
 from rain.mesh import codec
-from rain.model import Epoch, Job, JobId, MemberState
+from rain.model import Epoch, JobId, MemberState
 from rain.trust.core import Trust
 from rain.trust.records import RingRow
 
 from .checkers import Laws
 from .credentials import FIRST_KEY_NUMBER
-from .faults import Faults
+from .epilogues import Epilogues, told_reigns
 from .host import Host
 from .promises import CancelKept, JobKept, OutcomeKept, SuccessKept
+from .stage import Stage
 from .trace import Trace
 from .workload import Workload
-from .world import Violation, World, draw_int, pick
+from .world import Violation, World
 
 STEP_US = 50_000
+WRITTEN_US = 50_000
+"""So long after all is settled everything has been written down."""
+TABLE_PREFIXES = ("job/", "task/", "cancel/", "forgotten/", "horizon")
 COORDINATOR_BOUND_US = 5_000_000
 VIEW_BOUND_US = 10_000_000
 KEY_BOUND_US = 5_000_000
 ROLL_BOUND_US = 20_000_000
 JOBS_BOUND_US = 75_000_000
 SETTLE_BOUND_US = 20_000_000
-FAILOVER_BOUND_US = 5_000_000
-HANDOVER_BOUND_US = 1_000_000
-CALM_US = 3_000_000
-STOP_BOUND_US = 10_000_000
-LONG_RUNNING_US = 1_500_000
-RERUN_BOUND_US = 9_000_000
-"""Detection, a start of the container, and a start that fails and is tried again."""
 
 
 class Progress:
@@ -51,40 +47,37 @@ class Progress:
         self,
         world: World,
         hosts: Sequence[Host],
-        faults: Faults,
+        stage: Stage,
         workload: Workload,
         laws: Laws,
         trace: Trace,
     ) -> None:
         self._world = world
         self._hosts = hosts
-        self._faults = faults
+        self._stage = stage
         self._workload = workload
         self._laws = laws
         self._trace = trace
-        self._dice = world.dice("epilogue")
+        self._epilogues = Epilogues(world, stage, workload, laws, self)
 
     def judge(self, epilogue: str) -> None:
         """Run on until all has come to pass; raise Violation for what has not."""
         healed_us = self._world.now_us
         keyed_us = healed_us + (KEY_BOUND_US if self._have_keys_changed() else 0)
-        self._wait("L1 one coordinator", keyed_us + COORDINATOR_BOUND_US, self._many_reigns)
-        self._wait("L2 one view", keyed_us + VIEW_BOUND_US, self._different_views)
-        self._wait("L7 one roll", healed_us + ROLL_BOUND_US, self._different_rolls)
-        self._wait("L4 every job ends", healed_us + JOBS_BOUND_US, self._open_jobs)
-        self._wait("L5 all is settled", self._world.now_us + SETTLE_BOUND_US, self._unsettled)
+        self.wait("L1 one coordinator", keyed_us + COORDINATOR_BOUND_US, self.many_reigns)
+        self.wait("L2 one view", keyed_us + VIEW_BOUND_US, self.different_views)
+        self.wait("L7 one roll", healed_us + ROLL_BOUND_US, self._different_rolls)
+        self._workload.end_hangs()
+        self.wait("L4 every job ends", healed_us + JOBS_BOUND_US, self.open_jobs)
+        self.wait("L5 all is settled", self._world.now_us + SETTLE_BOUND_US, self._unsettled)
         self._lost()
-        {
-            "none": self._nothing_moves,
-            "return": self._follower_returns,
-            "failover": self._coordinator_dies,
-            "handover": self._coordinator_stops,
-            "worker_lost": self._worker_dies,
-        }[epilogue]()
-        self._wait("L5 all is settled", self._world.now_us + SETTLE_BOUND_US, self._unsettled)
+        self._same_rows()
+        self._epilogues.play(epilogue)
+        self.wait("L5 all is settled", self._world.now_us + SETTLE_BOUND_US, self._unsettled)
         self._lost()
 
-    def _wait(self, law: str, until_us: int, what_is_wrong: Callable[[], str]) -> None:
+    def wait(self, law: str, until_us: int, what_is_wrong: Callable[[], str]) -> None:
+        """Until nothing is wrong; Violation when time is up."""
         while True:
             wrong = what_is_wrong()
             if not wrong:
@@ -96,21 +89,24 @@ class Progress:
 
     # --- what may still be wrong ---------------------------------------------------------------
 
-    def _reigns(self) -> dict[str, Epoch | None]:
+    def reigns(self) -> dict[str, Epoch | None]:
+        """Whom everybody follows."""
         return {
-            host.name: host.node.election.reign() for host in self._up() if host.node is not None
+            host.name: host.node.election.reign() for host in self.up() if host.node is not None
         }
 
-    def _many_reigns(self) -> str:
-        reigns = self._reigns()
-        reigning = [host.name for host in self._faults.coordinators()]
+    def many_reigns(self) -> str:
+        """Empty when one coordinates and everybody follows it."""
+        reigns = self.reigns()
+        reigning = [host.name for host in self._stage.coordinators()]
         if len(reigning) == 1 and None not in reigns.values() and len(set(reigns.values())) == 1:
             return ""
-        return f"{reigning} coordinate, followed are {_told(reigns)}"
+        return f"{reigning} coordinate, followed are {told_reigns(reigns)}"
 
-    def _different_views(self) -> str:
-        everybody = {host.node_id: host.boot_epoch for host in self._up()}
-        for host in self._up():
+    def different_views(self) -> str:
+        """Empty when all believe the same, and rightly, of who is here."""
+        everybody = {host.node_id: host.boot_epoch for host in self.up()}
+        for host in self.up():
             assert host.node is not None
             here = {
                 member.record.node_id: member.record.boot_epoch
@@ -118,14 +114,14 @@ class Progress:
                 if member.record.state is MemberState.ALIVE
             }
             if here != everybody:
-                missing = [one.name for one in self._up() if one.node_id not in here]
+                missing = [one.name for one in self.up() if one.node_id not in here]
                 removed = [one.name for one in self._hosts if one.is_removed]
                 return f"{host.name} does not see {missing}, or an old boot; removed: {removed}"
         return ""
 
     def _different_rolls(self) -> str:
         rolls = {}
-        for host in self._up():
+        for host in self.up():
             assert host.node is not None
             trust, ring = host.node.trust, host.node.trust.ring()
             rolls[host.name] = (_digest_of(trust), sorted(ring.keys), ring.use)
@@ -140,19 +136,20 @@ class Progress:
     def _have_keys_changed(self) -> bool:
         return any(
             max(host.node.trust.ring().keys, default=0) > FIRST_KEY_NUMBER
-            for host in self._up()
+            for host in self.up()
             if host.node is not None
         )
 
     def _key_in_use(self) -> bytes:
-        node = self._up()[0].node
+        node = self.up()[0].node
         assert node is not None
         ring = node.trust.ring()
         return ring.keys[ring.use]
 
-    def _open_jobs(self) -> str:
+    def open_jobs(self) -> str:
+        """Empty when every job is over, for everybody."""
         owed = self._owed_jobs()
-        for host in self._keepers():
+        for host in self.keepers():
             assert host.node is not None
             table = host.node.sched.table
             for job_id in owed:
@@ -175,17 +172,17 @@ class Progress:
         )
 
     def _unsettled(self) -> str:
-        wrong = self._many_reigns() or self._different_views()
+        wrong = self.many_reigns() or self.different_views()
         if wrong:
             return wrong
         digests = {
             host.name: host.node.sched.table.digest().hex()
-            for host in self._keepers()
+            for host in self.keepers()
             if host.node is not None
         }
         if len(set(digests.values())) > 1:
             return f"the tables differ: {digests}"
-        for host in self._up():
+        for host in self.up():
             for key, container in host.executor.containers.items():
                 if self._is_orphaned(host, container.attempt_id.job_id):
                     continue
@@ -201,20 +198,42 @@ class Progress:
                 return f"{host.name} still owes {owed[0]}"
         return ""
 
+    def _same_rows(self) -> None:
+        """What lies on the disks is the same as well, byte for byte, and says the same."""
+        self._world.run(self._world.now_us + WRITTEN_US)
+        kept = [(host, _table_rows(host)) for host in self._keepers_settled()]
+        for host, rows in kept[1:]:
+            first, expected = kept[0]
+            for key in sorted(rows.keys() | expected.keys()):
+                if rows.get(key) != expected.get(key):
+                    raise Violation(
+                        "L5 the disks hold the same",
+                        f"{key}: {first.name} {expected.get(key)!r}, {host.name} {rows.get(key)!r}",
+                    )
+
+    def _keepers_settled(self) -> list[Host]:
+        """Those whose disk has had the time to hold what their table says."""
+        digests = [
+            (host, host.node.sched.table.digest())
+            for host in self.keepers()
+            if host.node is not None
+        ]
+        return [host for host, digest in digests if digest == digests[0][1]]
+
     def _is_orphaned(self, host: Host, job_id: JobId) -> bool:
         """A worker keeps the outcome of a job that only a removed node knew: nobody takes it."""
-        keepers = self._keepers()
+        keepers = self.keepers()
         return host not in keepers and not any(
             one.node is not None and one.node.sched.table.job(job_id) is not None for one in keepers
         )
 
     def _lost(self) -> None:
         """What was promised is there, in every table."""
-        for host in self._up():
+        for host in self.up():
             assert host.node is not None
             host.node.check()
         owed = self._owed_jobs()
-        for host in self._keepers():
+        for host in self.keepers():
             assert host.node is not None
             table = host.node.sched.table
             for job_id in owed:
@@ -255,117 +274,15 @@ class Progress:
                         "S9 no outcome is lost", f"{host.name} knows no end of {attempt_id}"
                     )
 
-    # --- epilogues -----------------------------------------------------------------------------
+    # --- who is there --------------------------------------------------------------------------
 
-    def _nothing_moves(self) -> None:
-        self._steady(CALM_US)
+    def coordinator(self) -> str:
+        """By name."""
+        return ", ".join(host.name for host in self._stage.coordinators())
 
-    def _follower_returns(self) -> None:
-        """One of the others restarts: it may have a better rank, and still takes nothing over."""
-        reigning = self._faults.coordinators()[0]
-        others = [host for host in self._up() if host is not reigning]
-        before = reigning.boot_epoch, self._coordinator()
-        host = pick(self._dice, others)
-        self._faults.kill(host)
-        self._world.run(self._world.now_us + draw_int(self._dice, 300_000, 4_000_000))
-        host.start()
-        self._world.run(self._world.now_us + VIEW_BOUND_US)
-        after = reigning.boot_epoch, self._coordinator()
-        if before != after:
-            raise Violation("L3 who returns unseats nobody", f"{before}, then {after}")
-
-    def _coordinator_dies(self) -> None:
-        reigning = self._faults.coordinators()[0]
-        before = len(self._laws.epochs)
-        self._faults.kill(reigning)
-        self._wait(
-            "L3 a dead coordinator is replaced",
-            self._world.now_us + FAILOVER_BOUND_US,
-            self._many_reigns,
-        )
-        self._few_epochs(before)
-        reigning.start()
-        before_return = self._coordinator()
-        self._world.run(self._world.now_us + VIEW_BOUND_US)
-        if self._coordinator() != before_return:
-            raise Violation(
-                "L3 who returns unseats nobody", f"{before_return}, then {_told(self._reigns())}"
-            )
-
-    def _coordinator_stops(self) -> None:
-        reigning = self._faults.coordinators()[0]
-        before = len(self._laws.epochs)
-        stopped_us = self._world.now_us
-        reigning.request_stop()
-        self._wait(
-            "L3 a polite stop ends",
-            stopped_us + STOP_BOUND_US,
-            lambda: f"{reigning.name} does not stop" if reigning.is_up else "",
-        )
-        self._wait(
-            "L3 a handover leaves no gap",
-            self._world.now_us + HANDOVER_BOUND_US,
-            self._many_reigns,
-        )
-        self._few_epochs(before)
-        reigning.start()
-        self._world.run(self._world.now_us + CALM_US)
-
-    def _worker_dies(self) -> None:
-        """Its tasks run elsewhere before anybody has gone for coffee."""
-        reigning = self._faults.coordinators()[0]
-        job = self._workload.submit_long(reigning)
-        self._world.run(self._world.now_us + LONG_RUNNING_US)
-        busy = [host for host in self._up() if host is not reigning and self._tasks_on(host, job)]
-        if not busy:
-            return
-        host = pick(self._dice, busy)
-        lost = self._tasks_on(host, job)
-        self._faults.crashes += 1
-        host.power_off()
-        self._wait(
-            "L6 what a lost node ran is placed elsewhere",
-            self._world.now_us + RERUN_BOUND_US,
-            lambda: self._not_rerun(job, lost),
-        )
-        host.start()
-        self._wait("L4 every job ends", self._world.now_us + JOBS_BOUND_US, self._open_jobs)
-
-    def _tasks_on(self, host: Host, job: Job) -> list[int]:
-        return [
-            container.attempt_id.task
-            for container in host.executor.used()
-            if container.attempt_id.job_id == job.job_id
-        ]
-
-    def _not_rerun(self, job: Job, tasks: list[int]) -> str:
-        running = {task for host in self._up() for task in self._tasks_on(host, job)}
-        node = self._faults.coordinators()[0].node if self._faults.coordinators() else None
-        over = [
-            task
-            for task in tasks
-            if node is not None and node.sched.table.is_task_over(job.job_id, task)
-        ]
-        missing = [task for task in tasks if task not in running and task not in over]
-        return f"tasks {missing} of {job.job_id} do not run" if missing else ""
-
-    def _few_epochs(self, before: int) -> None:
-        drawn = len(self._laws.epochs) - before
-        if drawn > 2:
-            raise Violation("L3 one reign follows another", f"{drawn} reigns after one death")
-
-    def _steady(self, span_us: int) -> None:
-        epoch = self._followed()
-        self._world.run(self._world.now_us + span_us)
-        if self._followed() != epoch:
-            raise Violation("L3 nothing moves", f"{epoch}, then {_told(self._reigns())}")
-
-    def _coordinator(self) -> str:
-        return ", ".join(host.name for host in self._faults.coordinators())
-
-    def _followed(self) -> Epoch | None:
+    def followed(self) -> Epoch | None:
         """The reign of whoever coordinates."""
-        reigning = self._faults.coordinators()
+        reigning = self._stage.coordinators()
         node = reigning[0].node if reigning else None
         return node.election.reign() if node is not None else None
 
@@ -374,20 +291,17 @@ class Progress:
         is_owed = self._laws.promises.is_owed
         return [one for one in sorted(self._workload.acknowledged) if is_owed(JobKept(one))]
 
-    def _up(self) -> list[Host]:
+    def up(self) -> list[Host]:
         """Those that are in, and running."""
         return [host for host in self._hosts if host.is_up and not host.is_removed]
 
-    def _keepers(self) -> list[Host]:
+    def keepers(self) -> list[Host]:
         """Those that keep the job table: workers do not."""
-        return [host for host in self._up() if host.is_keeper]
+        return [host for host in self.up() if host.is_keeper]
 
 
-def _told(reigns: dict[str, Epoch | None]) -> str:
-    return ", ".join(
-        f"{name}: {'nobody' if epoch is None else f'{epoch.number} of {epoch.node_id}'}"
-        for name, epoch in reigns.items()
-    )
+def _table_rows(host: Host) -> dict[str, bytes]:
+    return {key: row for key, row in host.disk.rows.items() if key.startswith(TABLE_PREFIXES)}
 
 
 def _keys_on_disk(host: Host) -> set[bytes]:

@@ -41,6 +41,8 @@ class Promises:
         self._keepers: dict[Promise, set[int]] = {}
         self._removed: set[int] = set()
         self._hosts: Sequence[Host] = ()
+        self.forgotten: set[JobId] = set()
+        """They were over: nothing is owed of them any more."""
 
     def connect(self, hosts: Sequence[Host]) -> None:
         self._hosts = hosts
@@ -57,8 +59,24 @@ class Promises:
             self.give(promise)
         self._removed.add(host.index)
 
+    def note_forgetful(self, host: Host) -> None:
+        """Its disk will be another one: the others owe what it has kept so far."""
+        for promise, keepers in self._keepers.items():
+            self.give(promise)
+            keepers.discard(host.index)
+
     def is_owed(self, promise: Promise) -> bool:
+        if _job_of(promise) in self.forgotten:
+            return False
         return bool(self._keepers.get(promise, set()) - self._removed)
+
+
+def _job_of(promise: Promise) -> JobId:
+    match promise:
+        case OutcomeKept(attempt_id):
+            return attempt_id.job_id
+        case JobKept(job_id) | CancelKept(job_id) | SuccessKept(job_id):
+            return job_id
 
 
 def _looker(promise: Promise) -> Callable[[Host], bool]:

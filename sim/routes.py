@@ -20,6 +20,13 @@ class Routes:
     def connect(self, addresses: list[Address]) -> None:
         self._by_address = {address: index for index, address in enumerate(addresses)}
 
+    def readdress(self, index: int, address: Address) -> None:
+        """That host is to be reached there only, and nobody here knows it yet."""
+        self._by_address = {at: one for at, one in self._by_address.items() if one != index}
+        self._by_address[address] = index
+        self._told = {node_id: one for node_id, one in self._told.items() if one != index}
+        self._seen = {node_id: one for node_id, one in self._seen.items() if one[0] != index}
+
     def forget(self) -> None:
         self._told, self._seen = {}, {}
 

@@ -5,6 +5,7 @@ length serves; one seed in fifty uses Ed25519 as production does.
 """
 
 import hashlib
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -15,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 from rain.claims import Verify
 
 ED25519_EVERY = 50
+TAGS_KEPT_MAX = 1_024
+"""Whoever gets a packet asks for the tag that its sender has just made."""
 
 
 class TagSigner:
@@ -24,11 +27,16 @@ class TagSigner:
         self.public_key = hashlib.blake2b(origin.encode(), digest_size=32).digest()
 
     def sign(self, message: bytes) -> bytes:
-        return hashlib.blake2b(message, key=self.public_key, digest_size=64).digest()
+        return _tag(self.public_key, message)
 
 
 def verify_tag(public_key: bytes, signature: bytes, message: bytes) -> bool:
-    return hashlib.blake2b(message, key=public_key, digest_size=64).digest() == signature
+    return _tag(public_key, message) == signature
+
+
+@lru_cache(maxsize=TAGS_KEPT_MAX)
+def _tag(public_key: bytes, message: bytes) -> bytes:
+    return hashlib.blake2b(message, key=public_key, digest_size=64).digest()
 
 
 class Ed25519Signer:

@@ -3,26 +3,32 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from rain.mesh import codec
-from rain.model import Role
-from rain.trust.records import rows_of
-
 from .attacks import Attacks
+from .cables import Cables
 from .checkers import Laws
-from .credentials import FIRST_KEY_NUMBER, Charter
+from .coverage import Coverage
+from .credentials import Charter
 from .faults import Faults
+from .founding import found
 from .host import Host, told
 from .hostile import Hostile
 from .intruders import Intruders
 from .kicks import Kicks
 from .network import Network
+from .old_disks import OldDisks
 from .options import Options, draw_options
 from .progress import Progress
+from .resets import Resets
 from .signing import is_ed25519, signer_of, verify_of
+from .stage import Stage, Struck
 from .tape import Tape
 from .trace import Trace
+from .troubles import Troubles
 from .workload import Workload
-from .world import Violation, World, pick
+from .world import Violation, World
+
+CHECK_EVERY = 192
+"""Events of a host between two looks at the invariants inside its node; once more at the end."""
 
 
 class Outcome(NamedTuple):
@@ -41,6 +47,12 @@ class Outcome(NamedTuple):
     packets: int
     is_ed25519: bool
     violation: str
+    law: str
+    """The one that was broken; empty: none."""
+    struck: tuple[Struck, ...]
+    """Every fault that was carried out."""
+    hits: dict[str, int]
+    """What was seen how often."""
 
 
 class Simulation:
@@ -52,12 +64,16 @@ class Simulation:
         nodes: int | None,
         seconds: int,
         say: Callable[[str], None] | None = None,
-        check_every: int = 24,
+        check_every: int = CHECK_EVERY,
+        only: frozenset[int] | None = None,
+        options: Options | None = None,
     ) -> None:
         self.seed = seed
         self.world = World(seed)
         self.trace = Trace(say)
-        self.options: Options = draw_options(self.world.dice("options"), nodes, seconds)
+        self.coverage = Coverage()
+        drawn = draw_options(self.world.dice("options"), nodes, seconds)
+        self.options: Options = drawn if options is None else options
         self._seconds = seconds
         self.network = Network(self.world, self.options)
         self.charter = Charter(seed, signer_of(seed, "root"), verify_of(seed))
@@ -66,8 +82,25 @@ class Simulation:
         tape = Tape(self.world.dice("tape"))
         self.network.tap = tape.record
         self.intruders = Intruders(self.world, self.workload, tape)
-        self.laws = Laws(self.world, self.network, self.workload, self.intruders, self.trace)
-        self.faults = Faults(self.world, self.hosts, self.network, self.options, self.trace)
+        self.laws = Laws(
+            self.world, self.network, self.workload, self.intruders, self.coverage, self.trace
+        )
+        self.stage = Stage(
+            self.world,
+            self.hosts,
+            self.network,
+            self.options,
+            self.trace,
+            self.coverage,
+            only,
+        )
+        self.faults = Faults(self.stage)
+        self.troubles = Troubles(
+            self.stage,
+            Cables(self.stage, tape).kinds,
+            Resets(self.stage).kinds,
+            OldDisks(self.stage, self.laws.note_forgetful).kinds,
+        )
         self.kicks = Kicks(
             self.world,
             self.hosts,
@@ -80,7 +113,7 @@ class Simulation:
         attacks = Attacks(
             self.world, self.hosts, self.network, self.charter, self.workload, tape, self.trace
         )
-        self.hostile = Hostile(self.world, self.kicks, attacks, self.options)
+        self.hostile = Hostile(self.world, self.stage, self.kicks, attacks, self.options)
         self._connect()
 
     def _connect(self) -> None:
@@ -89,46 +122,25 @@ class Simulation:
         for host in self.hosts:
             host.connect(self.hosts, self.laws)
             self.trace.name(host.node_id, host.name)
-        self._found()
-
-    def _found(self) -> None:
-        """The pool as it was before the run: everybody let in, everybody knowing everybody."""
-        dice = self.world.dice("founding")
-        admins = [host for host in self.hosts if host.role is Role.ADMIN]
-        for host in admins:
-            self.charter.empower(host.signer)
-        for host in self.hosts:
-            issuer = host if host in admins else pick(dice, admins)
-            authority = self.charter.authorities[issuer.node_id]
-            self.charter.bundles[host.node_id] = authority.issue(
-                host.signer.public_key,
-                name=host.name,
-                role=host.role,
-                person=host.person,
-                generation=1,
-            )
-        rows = rows_of(
-            self.charter.bundles.values(), (), [(FIRST_KEY_NUMBER, self.charter.first_key)]
-        )
-        for host in self.hosts:
-            host.disk.rows.update({row.key(): codec.encode_record(row) for row in rows})
+        found(self.charter, self.hosts, self.world.dice("founding"))
 
     def run(self) -> Outcome:
         self.trace.line(0, "all", f"** seed {self.seed}, {self.options!r}")
-        violation = ""
+        violation = law = ""
         try:
             self._play()
         except Exception as broken:  # whatever raises is a finding, and the next seed goes on
             violation = str(broken) if isinstance(broken, Violation) else told(broken)
+            law = broken.law if isinstance(broken, Violation) else type(broken).__name__
             self.trace.line(self.world.now_us, "all", f"** VIOLATION {violation}")
             violation = self.trace.named(violation)
         return Outcome(
             seed=self.seed,
             virtual_ms=self.world.now_us // 1_000,
             nodes=self.options.nodes,
-            faults=self.faults.count + self.hostile.count,
-            crashes=self.faults.crashes,
-            partitions=self.faults.partitions,
+            faults=len(self.stage.struck),
+            crashes=self.stage.crashes,
+            partitions=self.stage.partitions,
             elections=len(self.laws.epochs),
             jobs_submitted=len(self.workload.jobs),
             jobs_acknowledged=len(self.workload.acknowledged),
@@ -136,20 +148,27 @@ class Simulation:
             packets=self.network.packets,
             is_ed25519=is_ed25519(self.seed),
             violation=violation,
+            law=law,
+            struck=tuple(self.stage.struck),
+            hits=self.coverage.hits,
         )
 
     def _play(self) -> None:
+        self.coverage.note_options(self.options)
         self.faults.plan()
         self.hostile.plan()
+        self.troubles.plan()
         self.workload.plan()
         self.world.run(self.options.active_ms * 1_000)
         self.kicks.settle()
-        self.faults.heal()
+        self.stage.heal()
         progress = Progress(
-            self.world, self.hosts, self.faults, self.workload, self.laws, self.trace
+            self.world, self.hosts, self.stage, self.workload, self.laws, self.trace
         )
         progress.judge(self.options.epilogue)
         self.world.run(max(self.world.now_us, self._seconds * 1_000_000))
+        self.coverage.note_hosts(self.hosts)
+        self.coverage.note_tables(self.hosts)
 
     def _host(self, index: int, check_every: int) -> Host:
         host = Host(
@@ -166,5 +185,7 @@ class Simulation:
         return host
 
 
-def run_seed(seed: int, nodes: int | None, seconds: int) -> Outcome:
-    return Simulation(seed, nodes, seconds).run()
+def run_seed(
+    seed: int, nodes: int | None, seconds: int, only: frozenset[int] | None = None
+) -> Outcome:
+    return Simulation(seed, nodes, seconds, only=only).run()

@@ -5,6 +5,7 @@ does it. A control packet of the envelope's own goes back to where its cause cam
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from rain.claims import Signer, Verify
@@ -16,6 +17,7 @@ from rain.effects import (
     Expel,
     KeyMissing,
     Message,
+    PeerReset,
     Post,
     Received,
     Rekey,
@@ -42,8 +44,14 @@ REPEAT_WITHIN_US = 1_000_000
 KEY_DIFFERS = ("unknown_key", "old_key", "stranger")
 """What a packet looks like that is sealed with a key which this node has not got: a newer one, one
 that it has done with, or another one of the same number."""
+RESET_EVERY_US = 500_000
+DECODED_KEPT_MAX = 1_024
+OF_NETWORK = (Send, Cast, Post, Broadcast, Route, Rekey, Expel)
 KEY_MISSING_EVERY_US = 1_000_000
 """Packets under strange keys are told to the node this often, however many come."""
+
+# What is said to many is read once: a message never changes, so they may all have the same.
+_decode = lru_cache(maxsize=DECODED_KEPT_MAX)(codec.decode)
 
 
 class Wire:
@@ -68,6 +76,7 @@ class Wire:
         self._hosts: Sequence[Host] = ()
         self._by_id: dict[NodeId, int] = {}
         self._watch: Watch | None = None
+        self._resets_us: dict[int, int] = {}
         self._key_missing_us = -KEY_MISSING_EVERY_US
         self._broadcast = b""
         self._broadcast_us = -REPEAT_WITHIN_US
@@ -79,6 +88,10 @@ class Wire:
         self._by_id = {host.node_id: host.index for host in hosts}
         self._routes.connect([host.address for host in hosts])
         self._watch = watch
+
+    def readdress(self, index: int, address: Address) -> None:
+        """A host has another address now."""
+        self._routes.readdress(index, address)
 
     def restart(self) -> None:
         """Another agent: nothing is connected, nobody was heard."""
@@ -154,8 +167,17 @@ class Wire:
             # Whoever dials says where it listens: an answer must reach it even if no packet can.
             self._routes.meet(sender_of(frame), source)
             self._host.feed(CertificateShown(frame.bundle))
+            if self._host.node is None:
+                return
         address = Address(self._hosts[source].address.host, 0)
         self._receive(sender_of(frame), frame.body, address, frame.boot_epoch, True)
+
+    def hear_reset(self, source: int) -> None:
+        """A connection to that host was reset or refused; told now and then."""
+        now_us = self._world.now_us
+        if now_us - self._resets_us.get(source, -RESET_EVERY_US) >= RESET_EVERY_US:
+            self._resets_us[source] = now_us
+            self._host.feed(PeerReset(self._hosts[source].node_id))
 
     def is_content_with(self, bundle: bytes, frame: Frame) -> bool:
         """It began the connection of that frame and is shown this: does it go on?"""
@@ -172,7 +194,7 @@ class Wire:
     def _receive(
         self, sender: NodeId, body: bytes, source: Address, boot_epoch: int, by_stream: bool
     ) -> None:
-        message = codec.decode(body)
+        message = _decode(body)
         if not isinstance(message, Message):
             raise Violation("S16 what we encode can be decoded", f"{self._host.name}: {message}")
         assert self._watch is not None
@@ -183,22 +205,27 @@ class Wire:
 
     def carry_out(self, effect: Effect) -> None:
         """What concerns the network; everything else is the host's."""
-        assert self._watch is not None
-        if isinstance(effect, Send | Cast | Post | Broadcast):
-            self._watch.sent(self._host, effect.message)
+        watch = self._watch
+        assert watch is not None
         match effect:
             case Send(to=to, message=message):
+                watch.sent(self._host, message, 1)
                 self._send((to,), message, to)
             case Cast(to=members, message=message):
+                watch.sent(self._host, message, len(members))
                 self._send(members, message, None)
             case Post(to=to, message=message):
+                watch.sent(self._host, message, 1)
                 self._post(to, message)
             case Broadcast(message=message):
+                watch.sent(self._host, message, 1)
                 self._broadcast = codec.encode(message)
                 self._broadcast_us = self._world.now_us
                 packet = self._seal(message, None)
+                is_mute = self._host.index in self._network.links.mute
                 for host in self._hosts:
-                    self._network.send(self._host.index, host.index, packet)
+                    if not is_mute or self._routes.find(host.node_id) is not None:
+                        self._network.send(self._host.index, host.index, packet)
             case Route(node_id=node_id, address=address):
                 self._routes.tell(node_id, address)
             case Rekey(keys=keys, use=use):
@@ -222,13 +249,13 @@ class Wire:
         return self.envelope.seal(body, to)
 
     def _send(self, members: Sequence[NodeId], message: Message, to: NodeId | None) -> None:
-        own = self._host.node_id
-        targets = [self._routes.find(member) for member in members if member != own]
+        own, index = self._host.node_id, self._host.index
         packet = b""
-        for target in targets:
+        for member in members:
+            target = self._routes.find(member) if member != own else None
             if target is not None:
                 packet = packet or self._seal(message, to)
-                self._network.send(self._host.index, target, packet)
+                self._network.send(index, target, packet)
 
     def _post(self, to: NodeId, message: Message) -> None:
         assert self._watch is not None

@@ -6,6 +6,7 @@ an error is remembered here: it is what the pool has promised. Some ask for what
 ask: a job from a PC that only lends work, an end of somebody else's job.
 """
 
+import random
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -31,6 +32,13 @@ DURATION_MS_MEAN = 1_200
 DURATION_MS_MAX = 6_000
 FIRST_SUBMIT_US = 2_000_000
 LONG_MS = 5_000
+HANG_MS = 100_000_000
+"""Nobody has ever seen it end."""
+HANG_LIMIT_MS = 2_000
+BURST_MS_MAX = 250
+TWICE_US_MAX = 40_000
+NOTICE_US = 2_000_000
+"""So often people look whether a task of theirs hangs, once everything is mended."""
 
 
 class Wish(Struct):
@@ -63,6 +71,8 @@ class Workload:
         self._options = options
         self._trace = trace
         self._dice = world.dice("workload")
+        self._hanging: set[JobId] = set()
+        """Jobs without a limit that never end by themselves: somebody has to end them."""
         self._open: dict[tuple[int, int, int], Wish] = {}
         self._requests = 0
 
@@ -71,6 +81,25 @@ class Workload:
         first_us = min(FIRST_SUBMIT_US, end_us)
         for _ in range(self._options.jobs):
             self._world.at(draw_int(self._dice, first_us, end_us), self._submit)
+        odd = self._world.dice("odd work")
+        for _ in range(self._options.hangs):
+            limit_ms = HANG_LIMIT_MS if odd.random() < 0.5 else 0
+            spec = _spec(("work", str(HANG_MS), "0"), timeout_ms=limit_ms)
+            self._world.at(draw_int(odd, first_us, end_us), self._submit_odd, spec, odd)
+        if self._options.burst_tasks:
+            command = ("work", str(draw_int(odd, 1, BURST_MS_MAX)), "0")
+            spec = _spec(command, tasks=self._options.burst_tasks, is_array=True, retries=3)
+            self._world.at(draw_int(odd, first_us, end_us), self._submit_odd, spec, odd)
+
+    def end_hangs(self) -> None:
+        """People end what hangs, from now on, as often as it takes."""
+        self._world.after(NOTICE_US, self.end_hangs)
+        for job_id in sorted(self._hanging - self.cancelled):
+            job = self.jobs[job_id]
+            able = [host for host in self._awake() if _may_cancel(host, job) and _shows(host, job)]
+            if able:
+                self.cancel_asked.add(job_id)
+                self._ask(Wish(job, is_cancel=True), able[0])
 
     def take_answer(self, host: Host, answer: Answer) -> Wish | None:
         """Who asked this; None: nobody who still waits."""
@@ -127,6 +156,32 @@ class Workload:
         if self._dice.random() * 100 < WRONGFUL_PERCENT:
             delay_us = exponential_us(self._dice, 1_500_000, 8_000_000)
             self._world.after(delay_us, self._cancel_wrongfully, job)
+
+        if self._options.submit_twice_percent:
+            self._submit_again(job, host)
+
+    def _submit_again(self, job: Job, host: Host) -> None:
+        """Somebody strikes a key twice."""
+        odd = self._world.dice(f"again {job.job_id}")
+        if odd.random() * 100 < self._options.submit_twice_percent:
+            self._world.after(draw_int(odd, 0, TWICE_US_MAX), self._ask_up, Wish(job), host)
+
+    def _ask_up(self, wish: Wish, host: Host) -> None:
+        if host in self._awake():
+            self._ask(wish, host)
+
+    def _submit_odd(self, spec: JobSpec, odd: random.Random) -> None:
+        """Work that is unlike all other: it hangs, or there is very much of it."""
+        able = [host for host in self._awake() if host.is_keeper]
+        if not able:
+            self._world.after(500_000, self._submit_odd, spec, odd)
+            return
+        host = pick(odd, able)
+        job = self._job(host, spec, odd)
+        self.jobs[job.job_id] = job
+        if spec.command[1] == str(HANG_MS) and not spec.timeout_ms:
+            self._hanging.add(job.job_id)
+        self._ask(Wish(job), host)
 
     def _cancel(self, job: Job) -> None:
         # A person cancels what `rain jobs` shows, and needs its id: an acknowledged job.
@@ -194,9 +249,10 @@ class Workload:
         )
         return self._job(host, spec)
 
-    def _job(self, host: Host, spec: JobSpec) -> Job:
+    def _job(self, host: Host, spec: JobSpec, dice: random.Random | None = None) -> Job:
         created_unix_ms = UNIX_MS + self._world.now_us // 1_000
-        nonce = bytes(int(self._dice.random() * 256) for _ in range(16))
+        dice = self._dice if dice is None else dice
+        nonce = bytes(int(dice.random() * 256) for _ in range(16))
         signer = host.signer
         return signed_job(
             spec,
@@ -211,6 +267,24 @@ class Workload:
 
     def _say(self, text: str) -> None:
         self._trace.line(self._world.now_us, "who", f"** {text}")
+
+
+def _spec(
+    command: tuple[str, ...],
+    tasks: int = 1,
+    is_array: bool = False,
+    retries: int = 0,
+    timeout_ms: int = 0,
+) -> JobSpec:
+    return JobSpec(
+        command=command,
+        image="sim",
+        need=Resources(500, 64 * 1024 * 1024),
+        tasks=tasks,
+        is_array=is_array,
+        retries=retries,
+        timeout_ms=timeout_ms,
+    )
 
 
 def _may_cancel(host: Host, job: Job) -> bool:

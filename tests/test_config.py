@@ -190,6 +190,15 @@ def test_a_plain_up_uses_what_an_earlier_one_was_told(tmp_path: Path) -> None:
     assert (later.bind, later.is_terminal) == ("127.0.0.1", True)
 
 
+def test_the_number_of_copies_is_remembered_and_bounded(tmp_path: Path) -> None:
+    assert config.up_options(tmp_path, {}).replicas == 3
+    config.remember(tmp_path, {"replicas": 5})
+    assert config.up_options(tmp_path, {}).replicas == 5
+    for wrong in (0, 17):
+        with pytest.raises(ConfigError, match="is no number of copies"):
+            config.up_options(tmp_path, {"replicas": wrong})
+
+
 def test_explicit_options_win_and_leave_the_rest(tmp_path: Path) -> None:
     config.remember(tmp_path, {"name": "lab-3", "no_work": True})
     config.remember(tmp_path, {"no_work": False})

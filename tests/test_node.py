@@ -10,7 +10,6 @@ from rain.effects import (
     Beat,
     BrakeChanged,
     CoordinatorHeard,
-    Core,
     FollowerHeard,
     HandedOver,
     MemberSilent,
@@ -24,6 +23,7 @@ from rain.effects import (
 from rain.election.core import Election, ElectionConfig
 from rain.gossip.membership import GossipConfig, Membership
 from rain.model import Address, Epoch, Facts, Identity, NodeId
+from rain.node import Core
 from rain.sched.scheduler import SchedConfig, Scheduler
 from rain.trust.config import TrustConfig
 from rain.trust.core import Trust

@@ -217,6 +217,148 @@ def test_a_folder_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
         Store.open(tmp_path / "none" / "rain.db")
 
 
+# --- What SQLite does not notice -----------------------------------------------------------------
+
+
+async def _write(path: Path, *writes: list[tuple[str, bytes]]) -> None:
+    opened = Store.open(path)
+    for rows in writes:
+        await opened.write(rows, [])
+    await opened.close()
+
+
+async def _damage(path: Path) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    opened = Store.open(path)
+    try:
+        return dict(opened.read_all()), opened.damaged
+    finally:
+        await opened.close()
+
+
+def _behind_its_back(path: Path, change: str) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute(change)
+        other.commit()
+
+
+def test_a_changed_value_is_told_and_not_read(path: Path) -> None:
+    asyncio.run(_write(path, [("a", b"one"), ("b", b"two")]))
+    content = path.read_bytes()
+    assert content.count(b"two") == 1
+    path.write_bytes(content.replace(b"two", b"twp"))
+    assert asyncio.run(_damage(path)) == ({"a": b"one"}, ("b",))
+
+    asyncio.run(_write(path, [("b", b"three")]))
+    assert asyncio.run(_damage(path)) == ({"a": b"one", "b": b"three"}, ())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM rows WHERE key = 'k7'",
+        "UPDATE rows SET sum = x'00' WHERE key = 'k7'",
+        "UPDATE rows SET sum = (SELECT sum FROM rows WHERE key = 'k8') WHERE key = 'k7'",
+        "UPDATE rows SET number = 99 WHERE key = 'k7'",
+    ],
+)
+def test_rows_that_are_gone_or_of_another_time_are_damage(path: Path, change: str) -> None:
+    _filled(path)
+    _behind_its_back(path, change)
+    with pytest.raises(StoreError, match="is damaged") as damaged:
+        asyncio.run(_kept(path))
+    assert damaged.value.kind == "damaged"
+    assert "rain repair" in damaged.value.hint
+
+
+def test_a_schema_that_is_no_text_is_damage(path: Path) -> None:
+    _filled(path)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"CREATE TABLE rows", b"CREATE TABLE \xd7\xd7\xd7\xd7"))
+    assert _refused(path, "is damaged|cannot be opened|lost").kind == "damaged"
+
+
+@pytest.mark.parametrize("change", ["DELETE FROM meta", "UPDATE meta SET value = 'x'"])
+def test_a_store_without_its_number_is_damage(path: Path, change: str) -> None:
+    _filled(path)
+    _behind_its_back(path, change + " WHERE key = 'state'")
+    _refused(path, "has lost its number")
+
+
+def test_an_older_file_in_its_place_is_told(path: Path) -> None:
+    asyncio.run(_write(path, [("a", b"1")]))
+    older = path.read_bytes()
+    asyncio.run(_write(path, [("a", b"2")], [("a", b"3")]))
+    path.write_bytes(older)
+    assert _refused(path, "the last 2 of its writes are gone").kind == "damaged"
+
+
+async def test_a_journal_that_is_broken_within_is_refused_and_stays(path: Path) -> None:
+    opened = Store.open(path)
+    for number in range(20):
+        await opened.write([(f"k{number}", b"x" * 100)], [])
+    journal = path.with_name("rain.db-wal")
+    files = {each: each.read_bytes() for each in (path, journal, path.with_name("rain.db.mark"))}
+    await opened.close()
+    for each, content in files.items():
+        each.write_bytes(content)
+    broken = bytearray(files[journal])
+    broken[len(broken) // 2] ^= 1
+    journal.write_bytes(broken)
+    with pytest.raises(StoreError, match="of its writes are gone"):
+        Store.open(path)
+    assert journal.read_bytes() == broken
+
+
+async def test_a_snapshot_is_of_one_moment(path: Path) -> None:
+    opened = Store.open(path)
+    pairs = [
+        asyncio.ensure_future(opened.write([("a", b"%d" % n), ("b", b"%d" % n)], []))
+        for n in range(50)
+    ]
+    seen = dict(await opened.snapshot())
+    assert seen.get("a") == seen.get("b")
+    await asyncio.gather(*pairs)
+    assert await opened.snapshot() == [("a", b"49"), ("b", b"49")]
+    await opened.close()
+
+
+# --- A store of the first version ----------------------------------------------------------------
+
+
+def _of_version_1(path: Path, rows: dict[str, bytes]) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        old.executescript(
+            f"""
+            PRAGMA application_id = {store.APPLICATION_ID};
+            PRAGMA journal_mode = WAL;
+            CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+            CREATE TABLE rows (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+            INSERT INTO meta VALUES ('schema_version', '1');
+            """
+        )
+        old.executemany("INSERT INTO rows VALUES (?, ?)", rows.items())
+        old.commit()
+
+
+def test_a_store_of_version_1_is_taken_over(path: Path) -> None:
+    rows = {f"k{n:03}": os.urandom(n * 20) for n in range(300)}
+    _of_version_1(path, rows)
+    assert asyncio.run(_damage(path)) == (rows, ())
+    assert asyncio.run(_damage(path)) == (rows, ())
+    content = path.read_bytes()
+    path.write_bytes(content.replace(rows["k250"][:100], bytes(100)))
+    assert asyncio.run(_damage(path))[1] == ("k250",)
+
+
+def test_a_takeover_that_found_no_room_is_begun_again(path: Path) -> None:
+    rows = {f"k{n:03}": os.urandom(1_000) for n in range(300)}
+    _of_version_1(path, rows)
+    size = path.stat().st_size
+    with _files_end_at(size // 2), pytest.raises(StoreError):
+        Store.open(path)
+    assert asyncio.run(_damage(path)) == (rows, ())
+
+
 # --- A full disk ---------------------------------------------------------------------------------
 
 

@@ -2,8 +2,9 @@
 
 A packet that was just opened and verified teaches its sender's address better than any claim, so
 what was seen wins over what was told, until it grows old. A packet that got lost can be played by
-somebody else from elsewhere: so it moves nobody who was seen a moment ago, and an address where
-the member turned out not to be is forgotten. What such a lie costs is a connection that fails.
+somebody else from elsewhere: so it moves nobody who was seen a moment ago, unless the member said
+itself that it moves there, and an address where it turned out not to be is forgotten. What such a
+lie costs is a connection that fails.
 """
 
 import time
@@ -34,7 +35,8 @@ class AddressBook:
         """A verified packet came from there just now."""
         now_s = self._clock_s()
         seen = self._seen.get(node_id)
-        if seen is not None and seen[0] != address and now_s - seen[1] < STEADY_S:
+        is_told = self._told.get(node_id) == address
+        if not is_told and seen is not None and seen[0] != address and now_s - seen[1] < STEADY_S:
             return
         if len(self._seen) < MEMBERS_MAX or seen is not None:
             self._seen[node_id] = (address, now_s)

@@ -21,6 +21,9 @@ from rain.model import MemberState, NodeId, Value
 RECORD_VERB = "record"
 ASK_INTERVAL_S = 5.0
 ASKED_MAX = 3
+ALIVE_LOOKS = 3
+"""So often in a row it must be shown alive: an earlier life of this very PC, whose disk was set
+back, is believed to be alive too until its probes have failed."""
 CALL_TIMEOUT_S = 3.0
 
 
@@ -51,6 +54,7 @@ class Doubles:
         self._verify = verify
         self._identity = driver.node.identity
         self.is_proven = False
+        self._alive_looks = 0
         streams.serve(RECORD_VERB, self._serve)
 
     async def run(self) -> None:
@@ -70,13 +74,16 @@ class Doubles:
                 continue
             held = unpack(b"".join(pieces), _HELD)
             if not isinstance(held, Rejected) and self._is_of_a_double(held.record):
-                self.is_proven = True
+                self._alive_looks += 1
+                self.is_proven = self._alive_looks >= ALIVE_LOOKS
                 return
+        self._alive_looks = 0
 
     def _is_of_a_double(self, record: MemberRecord) -> bool:
         return (
             record.node_id == self._identity.node_id
             and record.boot_epoch > self._identity.boot_epoch
+            and record.state is MemberState.ALIVE
             and self._verify(self._public_key, record.signature, member_content(record))
         )
 

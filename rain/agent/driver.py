@@ -15,6 +15,7 @@ from typing import Protocol
 
 from rain.agent.address_book import AddressBook
 from rain.agent.clock import now_ms
+from rain.agent.disk import DiskHealth
 from rain.agent.writer import Disk, Writer
 from rain.effects import (
     Answer,
@@ -26,6 +27,7 @@ from rain.effects import (
     Expel,
     Lagged,
     Log,
+    MaySleep,
     Message,
     Persist,
     Post,
@@ -37,11 +39,13 @@ from rain.effects import (
     StartContainer,
     StopContainer,
     Stopped,
+    StopRequested,
 )
 from rain.log import Logger
 from rain.mesh import codec
-from rain.model import Address, Identity, NodeId
+from rain.model import Address, Epoch, Identity, NodeId
 from rain.node import Node
+from rain.sched.messages import Assign
 
 LATE_MS = 30
 """A timer later than this lets waiting packets be read before anybody is accused."""
@@ -79,23 +83,29 @@ class Driver:
         book: AddressBook,
         store: Disk,
         log: Logger,
+        health: DiskHealth | None = None,
     ) -> None:
         self._started_ms = now_ms()
         self.node = make_node(self._started_ms)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.stopped = asyncio.Event()
+        self.may_sleep = asyncio.Event()
+        """Set when the node said so; whoever feeds `SleepComing` clears it before."""
         self.answers: dict[int, asyncio.Future[Answer]] = {}
         self.dropped: dict[str, int] = {}
         """What members said that is no message, counted by why."""
         self._identity = identity
         self._book = book
         self._log = log
-        self.writer = Writer(store, self._follow_up, self.feed, log)
+        self._ordered = 0
+        """The newest reign of this node that has had work done."""
+        self.writer = Writer(store, self._follow_up, self.feed, log, health)
         self._network: Network | None = None
         self._containers: Containers | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_deadline_ms: int | None = None
         self._is_yielding = False
+        self._is_going = False
         self._last_ms = self._started_ms
         self._checked_ms = self._started_ms
         self._change = asyncio.Event()
@@ -113,6 +123,7 @@ class Driver:
         """Hand one event to the node and carry out what it orders."""
         if self.failed.done():
             return
+        self._is_going = self._is_going or isinstance(event, StopRequested)
         try:
             at_ms = self._last_ms = max(now_ms(), self._last_ms)
             effects = self.node.handle(event, at_ms)
@@ -162,7 +173,6 @@ class Driver:
 
     def _carry_out(self, effect: Effect) -> None:
         assert self._network is not None, "connect() comes before the first event"
-        assert self._containers is not None
         match effect:
             case Send(to=to, message=message):
                 self._send(to, message)
@@ -177,12 +187,8 @@ class Driver:
                 self._book.learn(node_id, address)
             case Persist():
                 self.writer.enqueue(effect)
-            case StartContainer():
-                self._containers.start(effect)
-            case StopContainer():
-                self._containers.stop(effect)
-            case RemoveContainer():
-                self._containers.remove(effect)
+            case StartContainer() | StopContainer() | RemoveContainer():
+                self._see_to_container(effect)
             case Answer(request=request):
                 waiting = self.answers.pop(request, None)
                 if waiting is not None and not waiting.done():
@@ -191,6 +197,8 @@ class Driver:
                 self._log.info(event, **dict(fields))
             case Stopped():
                 self.stopped.set()
+            case MaySleep():
+                self.may_sleep.set()
             case Rekey(keys=keys, use=use):
                 self._network.rekey(keys, use)
             case Expel():
@@ -209,7 +217,28 @@ class Driver:
             own = Received(to, message, Address("", 0), self._identity.boot_epoch, by_stream=True)
             asyncio.get_running_loop().call_soon(self.feed, own)
             return
+        if isinstance(message, Assign):
+            self._note_order(message.epoch)
         self._network.post(to, codec.encode(message))
+
+    def _see_to_container(self, effect: StartContainer | StopContainer | RemoveContainer) -> None:
+        assert self._containers is not None
+        match effect:
+            case StartContainer() if self._is_going:
+                pass  # accepted by a slow write, and ended before that was done
+            case StartContainer(attempt_id=attempt_id):
+                self._note_order(attempt_id.epoch)
+                self._containers.start(effect)
+            case StopContainer():
+                self._containers.stop(effect)
+            case RemoveContainer():
+                self._containers.remove(effect)
+
+    def _note_order(self, epoch: Epoch) -> None:
+        """The first order of a reign is told in the diary: there the pool works again."""
+        if epoch.node_id == self._identity.node_id and epoch.number > self._ordered:
+            self._ordered = epoch.number
+            self._log.info("first_order", number=epoch.number)
 
     def _follow_up(self, effects: Sequence[Effect]) -> None:
         """What depended on a write that is on disk now."""

@@ -11,8 +11,11 @@ from pathlib import Path
 from rain.agent.clock import now_unix_ms
 from rain.config import ENDED_FILE, open_private
 from rain.sched.civil import rfc3339
+from rain.store import StoreError
 
 EXIT_FAILED = 1
+EXIT_DISK = 7
+"""The disk keeps this PC from starting: damaged, full, or broken."""
 
 
 class AgentEnded(Exception):
@@ -23,6 +26,11 @@ class AgentEnded(Exception):
         self.message = message
         self.hint = hint
         self.exit_code = exit_code
+
+
+def exit_code_of(error: StoreError) -> int:
+    """Of a `rain up` that ends by this."""
+    return EXIT_DISK if error.kind else EXIT_FAILED
 
 
 @contextlib.contextmanager

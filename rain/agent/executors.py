@@ -89,6 +89,8 @@ class Executors:
         """One that works did not say what it runs: it is asked again."""
         self._where: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self.on_kept: Callable[[str], None] = lambda attempt_key: None
+        """Told when an attempt is gone and its log is kept; whoever cares sets it."""
         self._measured = Facts()
         self._noted: tuple[str, ...] = ()
 
@@ -217,7 +219,11 @@ class Executors:
         executor = self._executor_of(effect.attempt_key)
         self._where.pop(effect.attempt_key, None)
         if executor is not None:
-            self._spawn(executor.remove(effect.attempt_key))
+            self._spawn(self._remove(executor, effect.attempt_key))
+
+    async def _remove(self, executor: Executor, key: str) -> None:
+        await executor.remove(key)
+        self.on_kept(key)
 
     async def logs(self, attempt_id: AttemptId, follow: bool) -> AsyncIterator[tuple[int, bytes]]:
         """What an attempt of this PC has printed: (1 or 2, bytes) until it ended."""

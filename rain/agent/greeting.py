@@ -25,4 +25,7 @@ def ready_words(driver: Driver, pool: Pool, executors: Executors) -> list[str]:
     else:
         told.append(f"takes no work: {facts.idle_reason}")
     told += [f"GPU: {each} (shown, not yet shared)" for each in facts.accelerators]
+    state, reason = driver.writer.health.told()
+    if reason:
+        told.append(f"disk: {state}: {reason}")
     return told + [f"note: {each}" for each in executors.notes()]

@@ -1,21 +1,24 @@
 """What tasks print, read from the PC that runs them and followed from any other.
 
 A task's log is that of its latest attempt. When an attempt is lost and the task runs again
-elsewhere, a follower goes on with the new one; the break is told in the `note` of an item.
+elsewhere, a follower goes on with the new one; the break is told in the `note` of an item. Of an
+attempt that is over other PCs keep the end of the log (see log_copies.py), which is shown where its
+own PC does not answer; an item whose note says that nothing is to be had is `missing`.
 """
 
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 from msgspec import convert, to_builtins
 
 from rain.agent.control import Json
 from rain.agent.driver import Driver
 from rain.agent.executors import Executors
+from rain.agent.log_copies import LogCopies
 from rain.agent.reads import Reads
-from rain.exec.logs import STDERR, STDOUT, LogsUnavailable
+from rain.exec.logs import REMARK, STDERR, STDOUT, LogsUnavailable, Tail
 from rain.mesh.streams import CallError, Streams
 from rain.model import AttemptId, Identity, JobId, NodeId, Stage
 from rain.sched.messages import Cell
@@ -33,6 +36,39 @@ READS_MAX = 60
 """Readings of one attempt in a row that show nothing new, while it is followed."""
 READS_ONCE_MAX = 3
 """The same where a person waits only for what there is."""
+FIRST_ANSWER_S = 3.0
+"""A PC that says nothing for so long has its copies asked, where the attempt is over."""
+
+
+class _Shown:
+    """What a person has seen of an attempt, so that nobody sees a byte twice."""
+
+    def __init__(self) -> None:
+        self._bytes = {STDOUT: 0, STDERR: 0}
+        self._again = dict(self._bytes)
+        self._remarks: dict[bytes, None] = {}
+
+    def begin(self, left_out: tuple[int, int] = (0, 0)) -> int:
+        """A reading begins after so many bytes of each stream; of these so many were not seen."""
+        missing = 0
+        for fd, left in zip((STDOUT, STDERR), left_out, strict=True):
+            missing += max(0, left - self._bytes[fd])
+            self._again[fd] = max(0, self._bytes[fd] - left)
+        return missing
+
+    def news(self, fd: int, content: bytes) -> Json | None:
+        """The item for what is new in this; None: nothing is."""
+        if fd == REMARK:
+            if content in self._remarks:
+                return None
+            self._remarks[content] = None
+            return {"note": content.decode(errors="replace")}
+        skipped = min(self._again.get(fd, 0), len(content))
+        self._again[fd] = self._again.get(fd, 0) - skipped
+        if skipped == len(content):
+            return None
+        self._bytes[fd] = self._bytes.get(fd, 0) + len(content) - skipped
+        return {"fd": fd, "data": base64.b64encode(content[skipped:]).decode()}
 
 
 class Logs:
@@ -43,7 +79,9 @@ class Logs:
         identity: Identity,
         reads: Reads,
         executors: Executors,
+        copies: LogCopies,
     ) -> None:
+        self._copies = copies
         self._driver = driver
         self._streams = streams
         self._identity = identity
@@ -102,32 +140,47 @@ class Logs:
 
         Its PC may be cut off for a while, its agent may start anew, its engine may be away.
         """
-        shown = {STDOUT: 0, STDERR: 0}
+        shown = _Shown()
         reads = 0
         while True:
             reads += 1
-            again = dict(shown)
-            broke_off = False
+            shown.begin()
+            broke_off = self._is_over(attempt_id) and not self._is_here(attempt_id.node_id)
             try:
-                async for fd, content in self._attempt(attempt_id, follow):
-                    skipped = min(again.get(fd, 0), len(content))
-                    again[fd] = again.get(fd, 0) - skipped
-                    if skipped == len(content):
-                        continue
-                    reads = 0
-                    shown[fd] = shown.get(fd, 0) + len(content) - skipped
-                    yield {"fd": fd, "data": base64.b64encode(content[skipped:]).decode()}
+                if not broke_off:
+                    async for fd, content in self._attempt(attempt_id, follow, reads):
+                        item = shown.news(fd, content)
+                        if item is not None:
+                            reads = 0
+                            yield item
             except (CallError, LogsUnavailable):
                 broke_off = True
             if not broke_off and not follow:
                 return
+            if broke_off and self._is_over(attempt_id):
+                copy = await self._copies.find(attempt_id)
+                if copy is not None:
+                    for item in self._of_copy(attempt_id, copy, shown):
+                        yield item
+                    return
             is_enough = reads >= (READS_MAX if follow else READS_ONCE_MAX)
             if is_enough or not await self._is_to_be_read_again(attempt_id, broke_off):
                 break
-        if not broke_off:
-            return
-        name = self._reads.names().get(attempt_id.node_id, attempt_id.node_id)
-        yield {"note": f"the log is on {name}, which does not answer"}
+        if broke_off:
+            words = f"the log is on {self._name(attempt_id)}, which does not answer"
+            if self._is_over(attempt_id):
+                words += "; no other PC has a copy of its end"
+            yield {"note": words, "missing": True}
+
+    def _of_copy(self, attempt_id: AttemptId, copy: Tail, shown: _Shown) -> Iterator[Json]:
+        missing = shown.begin(copy.left_out)
+        if missing:
+            words = f"{self._name(attempt_id)} does not answer: only the end of its log is left"
+            yield {"note": f"{words}, {missing} bytes before it are on that PC"}
+        for fd, content in copy.chunks():
+            item = shown.news(fd, content)
+            if item is not None:
+                yield item
 
     async def _is_to_be_read_again(self, attempt_id: AttemptId, broke_off: bool) -> bool:
         """After a pause: may there be more of it? A reading also ends where an agent restarts."""
@@ -139,15 +192,24 @@ class Logs:
 
     def _is_unread(self, attempt_id: AttemptId, broke_off: bool) -> bool:
         """It runs as far as is known here; or its reading broke off, and its PC is there."""
-        table = self._driver.node.sched.table
-        cell = table.cell(attempt_id.job_id, attempt_id.task)
+        cell = self._driver.node.sched.table.cell(attempt_id.job_id, attempt_id.task)
         if cell.attempt_id not in (attempt_id, None):
             return False
-        ends = table.ends(attempt_id.job_id, attempt_id.task)
-        if not (attempt_id in ends or cell.final or cell.stage is Stage.ENDED):
+        return not self._is_over(attempt_id) or (broke_off and self._is_here(attempt_id.node_id))
+
+    def _is_over(self, attempt_id: AttemptId) -> bool:
+        table = self._driver.node.sched.table
+        cell = table.cell(attempt_id.job_id, attempt_id.task)
+        if attempt_id in table.ends(attempt_id.job_id, attempt_id.task):
             return True
-        here = {one.record.node_id for one in self._driver.node.gossip.members() if one.is_here}
-        return broke_off and attempt_id.node_id in here
+        return cell.attempt_id in (attempt_id, None) and (cell.final or cell.stage is Stage.ENDED)
+
+    def _is_here(self, node_id: NodeId) -> bool:
+        members = self._driver.node.gossip.members()
+        return any(one.is_here and one.record.node_id == node_id for one in members)
+
+    def _name(self, attempt_id: AttemptId) -> str:
+        return self._reads.names().get(attempt_id.node_id, attempt_id.node_id)
 
     async def _next_attempt(
         self, job_id: JobId, task: int, shown: AttemptId | None, follow: bool
@@ -167,19 +229,29 @@ class Logs:
                 return None
             await asyncio.sleep(POLL_MS / 1_000)
 
-    def _attempt(self, attempt_id: AttemptId, follow: bool) -> AsyncIterator[tuple[int, bytes]]:
+    def _attempt(
+        self, attempt_id: AttemptId, follow: bool, reads: int
+    ) -> AsyncIterator[tuple[int, bytes]]:
         if attempt_id.node_id == self._identity.node_id:
             return self._executors.logs(attempt_id, follow)
-        return self._remote(attempt_id, follow)
+        return self._remote(attempt_id, follow, reads)
 
     async def _remote(
-        self, attempt_id: AttemptId, follow: bool
+        self, attempt_id: AttemptId, follow: bool, reads: int
     ) -> AsyncIterator[tuple[int, bytes]]:
+        """Of an attempt that runs, nothing may come for long; else there is more patience with
+        each reading: an engine may be slow."""
         question = {"attempt": to_builtins(attempt_id), "follow": follow}
         body = json.dumps(question).encode()
-        async for piece in self._streams.call(attempt_id.node_id, LOG_VERB, body):
-            if len(piece) > 1:
-                yield piece[0], piece[1:]
+        patience_s = FIRST_ANSWER_S * reads if self._is_over(attempt_id) else None
+        try:
+            async with asyncio.timeout(patience_s) as patience:
+                async for piece in self._streams.call(attempt_id.node_id, LOG_VERB, body):
+                    patience.reschedule(None)
+                    if len(piece) > 1:
+                        yield piece[0], piece[1:]
+        except TimeoutError:
+            raise CallError("that node takes too long") from None
 
     async def _serve(self, sender: NodeId, args: bytes) -> AsyncIterator[bytes]:
         question = json.loads(args)

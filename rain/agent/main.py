@@ -7,8 +7,6 @@ import itertools
 import os
 import random
 import secrets
-import signal
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -17,12 +15,13 @@ import msgspec
 from rain.agent.address_book import AddressBook
 from rain.agent.admission import Admission
 from rain.agent.arrival import arrive
+from rain.agent.backup_verb import BackupVerb
 from rain.agent.beacons import Beacons
 from rain.agent.clock import now_ms, now_unix_ms
 from rain.agent.control import ControlServer, Verb
 from rain.agent.doubles import Doubles
 from rain.agent.driver import Driver
-from rain.agent.ending import AgentEnded, kept_end
+from rain.agent.ending import AgentEnded, exit_code_of, kept_end
 from rain.agent.executors import Executors
 from rain.agent.greeting import ready_words
 from rain.agent.invitation_verbs import InvitationVerbs
@@ -32,35 +31,32 @@ from rain.agent.loop import loop_factory
 from rain.agent.network import Network
 from rain.agent.people import People
 from rain.agent.pool_verbs import PoolVerbs
+from rain.agent.quarantine import Quarantine
 from rain.agent.reads import Reads
-from rain.agent.recollection import (
-    BOOT_KEY,
-    STORE_FILE,
-    complete,
-    forget,
-    has_keys,
-    next_boot_epoch,
-    settle,
-)
+from rain.agent.recollection import STORE_FILE, begin, complete, forget, has_keys, settle
 from rain.agent.refusal_log import Counters, RefusalLog
 from rain.agent.refusals import JoinError
 from rain.agent.seeking import Seeker
+from rain.agent.signals import Signals
+from rain.agent.surroundings import Surroundings
 from rain.agent.terminal import ask
 from rain.agent.twins import LOOKS, Twins
 from rain.agent.verbs import Verbs
+from rain.agent.wall_clock import WallClock
 from rain.agent.watch import Expelled, Watch
 from rain.claims import Departure, node_id_of
 from rain.config import UpOptions, control_path, open_data_dir
 from rain.effects import (
-    AddressChanged,
     Answer,
     ClaimMade,
     HardwareMeasured,
     KeyMissing,
+    PeerReset,
     Record,
     StopRequested,
 )
 from rain.election.config import ElectionConfig
+from rain.exec.kernel import boot_id
 from rain.exec.labels import ExecLabels
 from rain.log import Logger, open_log
 from rain.mesh import keys
@@ -83,7 +79,6 @@ __all__ = ["AgentEnded", "run_agent"]
 
 STOP_WAIT_S = 4.0
 OPEN_WAIT_S = 5.0
-ADDRESS_INTERVAL_S = 2.0
 DRAIN_POLL_MS = 1_000
 DEPARTURE = -1
 """The request of this agent itself; those of people count from 1."""
@@ -105,7 +100,9 @@ def run_agent(
                 runner.run(_Agent(options, say, on_ready, ask).run())
         except JoinError as error:
             raise AgentEnded(error.message, error.hint, error.exit_code) from error
-        except (MeshError, StoreError) as error:
+        except StoreError as error:
+            raise AgentEnded(error.message, error.hint, exit_code_of(error)) from error
+        except MeshError as error:
             raise AgentEnded(error.message, error.hint) from error
 
 
@@ -127,7 +124,7 @@ class _Agent:
         self._forget = False
         self._stop_asked = asyncio.Event()
         self._drain_ms = 0
-        self._signals = 0
+        self._signals = Signals(self._stop_asked.set, say)
         self._door_address: Address | None = None
         """Where this PC was let in just now: rung like a contact."""
         self._driver: Driver | None = None
@@ -149,12 +146,11 @@ class _Agent:
     async def _run(self, store: Store) -> None:
         options = self._options
         signer = keys.load_node_key(options.data_dir)
-        rows = dict(store.read_all())
-        boot_epoch = next_boot_epoch(rows.get(BOOT_KEY, b""))
-        await store.write([(BOOT_KEY, boot_epoch.to_bytes(8, "big"))], ())
+        self._store = store
+        rows, boot_epoch, self._health = await begin(options.data_dir, store, self._log)
         identity = Identity(node_id_of(signer.public_key), options.name, boot_epoch)
         transport = Transport(options.bind or EVERYWHERE, options.port, self._on_packet, self._hear)
-        self._watch_signals()
+        self._signals.watch()
         await transport.open()
         tasks = [asyncio.create_task(transport.run())]
         try:
@@ -190,7 +186,7 @@ class _Agent:
         )
 
     def _executors(self, pool: Pool, identity: Identity) -> Executors:
-        labels = ExecLabels(pool.pool_id.hex(), identity.node_id, identity.name)
+        labels = ExecLabels(pool.pool_id.hex(), identity.node_id, identity.name, boot_id())
         folder = self._options.data_dir / "exec"
         folder.mkdir(mode=0o700, exist_ok=True)
         return Executors(self._options, labels, folder, self._feed, self._log)
@@ -207,7 +203,8 @@ class _Agent:
     ) -> Driver:
         rng = random.Random(os.urandom(16))
         pool_id = entered.pool.pool_id
-        config = NodeConfig(trust=TrustConfig(pool_id=pool_id), sched=SchedConfig(pool_id=pool_id))
+        sched = SchedConfig.of(pool_id, self._options.replicas)
+        config = NodeConfig(trust=TrustConfig(pool_id=pool_id), sched=sched)
         if entered.is_newcomer:
             # Alone it would elect itself, and the pool would have to undo that reign.
             quiet = ElectionConfig(start_quiet_ms=NEWCOMER_QUIET_MS)
@@ -227,7 +224,7 @@ class _Agent:
                 keys.ed_verify,
             )
 
-        return Driver(make_node, identity, self._book, store, self._log)
+        return Driver(make_node, identity, self._book, store, self._log, self._health)
 
     async def _serve(
         self,
@@ -261,6 +258,8 @@ class _Agent:
         self._network = Network(envelope, transport, streams, book, on_key_missing, doubt)
         driver.connect(self._network, executors)
         self._driver = driver
+        self._wall, self._quarantine = WallClock(driver), Quarantine(driver)
+        self._wall.tell()
         try:
             await self._live(driver, admission, executors, transport, streams, tasks)
         finally:
@@ -279,6 +278,7 @@ class _Agent:
             admission.door.serve,
             self._book.misled,
             admission.evidence,
+            lambda node_id: driver.feed(PeerReset(node_id)),
         )
         admission.attach(streams)
         return streams
@@ -298,7 +298,8 @@ class _Agent:
         doubles = Doubles(driver, streams, envelope, admission.signer.public_key, keys.ed_verify)
         watch = Watch(driver, admission, envelope, transport, streams, doubles)
         path = control_path(self._options.data_dir)
-        verbs = self._verbs(driver, admission, executors, streams, watch)
+        around = self._surroundings(driver, executors, transport, streams)
+        verbs = self._verbs(driver, admission, executors, streams, watch, around)
         control = ControlServer(path, verbs, self._log)
 
         def refused() -> Counters:
@@ -309,11 +310,12 @@ class _Agent:
         forever = [
             asyncio.create_task(driver.writer.run()),
             asyncio.create_task(executors.keep_measured()),
-            asyncio.create_task(self._watch_addresses(driver, transport)),
+            asyncio.create_task(self._wall.run()),
             asyncio.create_task(admission.run()),
             asyncio.create_task(watch.run()),
             asyncio.create_task(doubles.run()),
             asyncio.create_task(RefusalLog(refused, self._log).run()),
+            *(asyncio.create_task(one) for one in around.forever()),
         ]
         await control.open()
         # An engine may take its time: the node is a member meanwhile, and can be stopped.
@@ -322,7 +324,7 @@ class _Agent:
         devices = tuple(tasks)
         tasks += [*forever, *once]
         try:
-            await self._until_stopped(driver, [*devices, *forever])
+            await self._until_stopped(driver, [*devices, *forever], around)
             await executors.close(remove_all=True)
         except AgentEnded:
             await executors.close(remove_all=False)
@@ -337,23 +339,29 @@ class _Agent:
         executors: Executors,
         streams: Streams,
         watch: Watch,
+        around: Surroundings,
     ) -> dict[str, Verb]:
         identity = driver.node.identity
         requests = itertools.count(1)
         reads = Reads(driver, streams, identity)
-        logs = Logs(driver, streams, identity, reads, executors)
+        logs = Logs(driver, streams, identity, reads, executors, around.copies)
         people = People(driver, admission, requests.__next__)
         pool_id = admission.pool.pool_id
         jobs = Verbs(driver, admission.signer, reads, logs, requests.__next__, pool_id)
         stop = self._on_stop_verb
         pool_verbs = PoolVerbs(
             driver, admission, people, reads, stop, watch.refused,
-            lambda: [*watch.warnings(), *self._twins.warnings],
+            lambda: [*watch.warnings(), *self._twins.warnings, *self._quarantine.warnings()],
+            lambda: {**around.status(), "table": self._quarantine.table()},
         )  # fmt: skip
         invitations = InvitationVerbs(driver, admission.invites, requests.__next__).by_name()
-        return {**pool_verbs.by_name(), **people.by_name(), **invitations, **jobs.by_name()}
+        backup = BackupVerb(self._store).by_name()
+        of_jobs = {**jobs.by_name(), **backup, **self._quarantine.by_name()}
+        return {**pool_verbs.by_name(), **people.by_name(), **invitations, **of_jobs}
 
-    async def _until_stopped(self, driver: Driver, forever: list[asyncio.Task[Any]]) -> None:
+    async def _until_stopped(
+        self, driver: Driver, forever: list[asyncio.Task[Any]], around: Surroundings
+    ) -> None:
         stop = asyncio.create_task(self._stop_asked.wait())
         watched: set[asyncio.Future[Any]] = {driver.failed, *forever}
         await asyncio.wait({stop, *watched}, return_when=asyncio.FIRST_COMPLETED)
@@ -362,13 +370,15 @@ class _Agent:
         stop.cancel()
         if any(one.done() for one in watched):
             raise self._explanation(driver, forever)
+        await around.before_stop()
         driver.feed(StopRequested())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_WAIT_S):
                 await driver.stopped.wait()
         if self._forget:
             await self._depart(driver)
-        self._say("stopped")
+        with contextlib.suppress(OSError):  # the terminal may be what went
+            self._say("stopped")
 
     async def _depart(self, driver: Driver) -> None:
         """Tell the others that this PC has left for good, as far as anybody is there to hear it."""
@@ -409,7 +419,7 @@ class _Agent:
         driver.feed(HardwareMeasured(draining))
         deadline_ms = now_ms() + self._drain_ms
         while driver.node.sched.active_attempts() and now_ms() < deadline_ms:
-            if self._signals or any(one.done() for one in watched):
+            if self._signals.count or any(one.done() for one in watched):
                 return
             await driver.wait_change(DRAIN_POLL_MS)
 
@@ -432,17 +442,17 @@ class _Agent:
         for words in ready_words(driver, pool, executors):
             self._say(words)
 
-    async def _watch_addresses(self, driver: Driver, transport: Transport) -> None:
-        known = transport.own_address()
-        while True:
-            await asyncio.sleep(ADDRESS_INTERVAL_S)
-            now = transport.own_address()
-            if now != known:
-                known = now
-                self._log.info("address_changed", address=str(now))
-                driver.feed(AddressChanged(now))
+    def _surroundings(
+        self, driver: Driver, executors: Executors, transport: Transport, streams: Streams
+    ) -> Surroundings:
+        async def contacts() -> tuple[Address, ...]:
             door = () if self._door_address is None else (self._door_address,)
-            self._book.set_contacts((*await resolve_contacts(self._options), *door))
+            return (*await resolve_contacts(self._options), *door)
+
+        stop, log = self._stop_asked.set, self._log
+        return Surroundings(
+            driver, executors, transport, streams, self._book, self._options, contacts, stop, log
+        )
 
     # --- what comes in ---------------------------------------------------------------------------
 
@@ -467,21 +477,6 @@ class _Agent:
     def _on_stop_verb(self, forget: bool, drain_ms: int) -> None:
         self._forget = forget
         self._drain_ms = drain_ms
-        self._stop_asked.set()
-
-    def _watch_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for sign in (signal.SIGINT, signal.SIGTERM):
-            if sys.platform == "win32":  # its loops take no signal handlers
-                signal.signal(sign, lambda *_: loop.call_soon_threadsafe(self._on_signal))
-            else:
-                loop.add_signal_handler(sign, self._on_signal)
-
-    def _on_signal(self) -> None:
-        self._signals += 1
-        if self._signals > 1:
-            os._exit(130)  # the second Ctrl-C means now
-        self._say("stopping (again: at once)")
         self._stop_asked.set()
 
 

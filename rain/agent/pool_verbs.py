@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
 from rain.agent.admission import Admission
-from rain.agent.clock import now_unix_ms
+from rain.agent.clock import now_ms, now_unix_ms
 from rain.agent.control import End, Item, Json, Verb, VerbError
 from rain.agent.driver import Driver
 from rain.agent.people import People
@@ -13,6 +13,7 @@ from rain.gossip.member import Member
 from rain.model import MemberState, NodeId, Resources, Role
 from rain.sched.civil import rfc3339
 from rain.sched.table import Table
+from rain.trust.credential import Credential
 from rain.version import VERSION
 
 ADMINS_WANTED = 2
@@ -53,6 +54,7 @@ class PoolVerbs:
         stop: Callable[[bool, int], None],
         refused: Callable[[], dict[str, Counts]],
         own_warnings: Callable[[], list[str]],
+        surroundings: Callable[[], Json] = dict,
     ) -> None:
         self._driver = driver
         self._identity = driver.node.identity
@@ -62,6 +64,8 @@ class PoolVerbs:
         self._stop = stop
         self._refused = refused
         self._own_warnings = own_warnings
+        self._surroundings = surroundings
+        """What the devices around the node say of themselves."""
 
     def by_name(self) -> dict[str, Verb]:
         return {
@@ -93,23 +97,28 @@ class PoolVerbs:
                 "version": VERSION,
                 "takes_work": own.facts.works,
                 "idle_reason": own.facts.idle_reason,
-                "disk": self._driver.disk_reason,
+                "disk": dict(
+                    zip(("state", "reason"), self._driver.writer.health.told(), strict=True)
+                ),
                 "braked": node.election.is_braked(),
                 **self._rights(),
                 "key": self._people.key(),
+                **self._surroundings(),
                 "refused": self._refused(),
                 "warnings": [*self._warnings(), *self._own_warnings()],
             }
         )
 
     def _reign(self) -> Json:
-        reign = self._driver.node.election.reign()
+        election, at_ms = self._driver.node.election, now_ms()
+        reign, lag_ms = election.reign(), {"own": election.load_ms(at_ms), "coordinator": None}
         if reign is None:
-            return {"coordinator": None, "epoch": None}
+            return {"coordinator": None, "epoch": None, "lag_ms": lag_ms}
         name = self._reads.names().get(reign.node_id, reign.node_id)
         return {
             "coordinator": {"id": reign.node_id, "name": name},
             "epoch": {"number": reign.number, "node_id": reign.node_id},
+            "lag_ms": {**lag_ms, "coordinator": election.coordinator_load_ms(at_ms)},
         }
 
     def _rights(self) -> Json:
@@ -167,6 +176,8 @@ class PoolVerbs:
                     "takes_work": facts.works,
                     "idle_reason": facts.idle_reason,
                     "executors": list(facts.executors),
+                    "rank": facts.rank,
+                    **_standing(node.trust.credential(record.node_id)),
                 }
             )
         yield End({"nodes": rows})
@@ -192,6 +203,13 @@ def namesake_warning(members: Iterable[Member], own_id: NodeId) -> list[str]:
         f"another PC is called {name} too: on one of the two rain leave, then join again with "
         "rain up --name OTHER"
     ]
+
+
+def _standing(credential: Credential | None) -> Json:
+    """By the certificate; None where there is none (any more)."""
+    if credential is None:
+        return {"role": None, "person": None}
+    return {"role": credential.role.name.lower(), "person": credential.person}
 
 
 def _amounts(amount: Resources, gpus: list[str]) -> Json:

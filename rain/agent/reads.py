@@ -49,13 +49,24 @@ class Reads:
 
     async def jobs(self, include_over: bool) -> list[Json]:
         answer = await self._ask({"what": "jobs", "all": include_over})
-        return list(answer["jobs"])
+        jobs = list(answer["jobs"])
+        return [*jobs, *self._quarantined(jobs)] if include_over else jobs
+
+    def _quarantined(self, known: list[Json]) -> list[Json]:
+        """Jobs set aside on this PC after a long absence, as they were then."""
+        aside, told = self._driver.node.sched.absence.aside, {job["id"] for job in known}
+        ids = [job_id for job_id in aside.jobs() if job_id not in told]
+        listed = views.some_jobs(aside, ids, self.names(), (), include_over=True)
+        return [{**job, "quarantined": True} for job in listed]
 
     async def job(self, words: str, tasks: bool) -> Json:
         """One job by id, unique prefix, or `last`. Raises VerbError when there is none."""
         answer = await self._ask({"what": "job", "id": words, "tasks": tasks})
         if "refused" in answer:
             raise VerbError("failed", str(answer["refused"]), WORKER_HINT, 1)
+        if answer.get("forgotten"):
+            message = f"job {words} was over long ago and has been forgotten"
+            raise VerbError("not_found", message, "see those that are kept: rain jobs -a", 5)
         if "error" in answer:
             raise _not_found(words, answer["error"])
         return dict(answer["job"])
@@ -119,6 +130,8 @@ class Reads:
         if isinstance(found, list):
             # An id that names another person's job is not unknown: it is not for this asker.
             is_another = not found and words != LAST and self._find(words) != []
+            if sched.table.is_forgotten(JobId(words)):
+                return {"forgotten": True}
             return {"refused": WORKER_REFUSAL} if is_another else {"error": found}
         job = views.job_view(sched.table, found, names, sched.unsettled())
         if question.get("tasks"):
@@ -149,7 +162,10 @@ class Reads:
             if first:
                 await asyncio.sleep(0)
             last = min(tasks, first + VIEW_TASKS_INLINE_MAX) - 1
-            told += views.task_list(sched.table, job_id, names, sched.unsettled(), first, last)
+            starts = sched.starts(job_id, first, last)
+            told += views.task_list(
+                sched.table, job_id, names, sched.unsettled(), first, last, starts
+            )
         return told
 
     def names(self) -> dict[NodeId, str]:

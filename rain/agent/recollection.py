@@ -14,17 +14,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rain.agent.clock import now_unix_ms
+from rain.agent.disk import DiskHealth
 from rain.agent.joining import Entered
 from rain.config import ENDED_FILE
 from rain.effects import Record
+from rain.election.records import BehindRecord
+from rain.gossip.records import LIFE_KEY, LifeRow
+from rain.log import Logger
 from rain.mesh import codec, keys
 from rain.mesh.certificates import make_inspect, pool_of
 from rain.mesh.codec import Rejected
 from rain.mesh.keys import EdSigner
+from rain.rows import SIDE_FILES, beside
 from rain.store import Store, StoreError
 from rain.trust.records import RingRow, rows_of
 
 STORE_FILE = "rain.db"
+DAMAGED = ".damaged-"
+"""What a repair has put aside: the name of the store, this, and a number."""
 AGENT_ROWS = "agent/"
 """Rows of the agent's own, under the keys that begin so."""
 BOOT_KEY = "agent/boot"
@@ -32,7 +39,42 @@ BOOT_KEY = "agent/boot"
 POOL_KEY = "agent/pool"
 """The root of the pool whose rows these are."""
 
+DISK_KEY = "agent/disk"
+"""What a repair or a restore did to this store, in words; gone when it was told."""
+SPARED = ("job/", "task/", "cancel/", "forgotten/", "aside/", "attempt/", "member/")
+"""Rows that the agent can do without: other PCs have copies, or a task runs once more. All else
+says who this PC is and what it promised."""
+
 Rows = dict[str, bytes]
+
+
+async def begin(folder: Path, store: Store, log: Logger) -> tuple[Rows, int, DiskHealth]:
+    """What is kept, the boot epoch of this start, already on disk, and how the disk does.
+
+    A store that lost something, or is itself new while this PC is not, is marked as an old disk.
+    Raises StoreError where what was lost cannot be done without.
+    """
+    rows = dict(store.read_all())
+    vital = [key for key in store.damaged if not key.startswith(SPARED)]
+    if vital:
+        raise store.damage(f"{len(vital)} of its rows have changed ({vital[0]!r})")
+    damage, repair = "", rows.pop(DISK_KEY, b"").decode("utf-8", "replace")
+    if store.damaged:
+        damage = (
+            f"{len(store.damaged)} rows of {store.path} have changed; rain goes on without them"
+        )
+        damage += " (rain down, then rain repair)"
+    if store.is_new and keys.load_pool(folder) is not None:
+        repair = f"{store.path} was gone: what it held comes back from the pool's other PCs"
+    boot_epoch = max(next_boot_epoch(rows.get(BOOT_KEY, b"")), _latest_life(rows) + 1)
+    puts = [(BOOT_KEY, boot_epoch.to_bytes(8, "big"))]
+    if damage or repair:
+        log.warning("disk_damaged" if damage else "disk_repaired", reason=damage or repair)
+        mark = BehindRecord()
+        rows[mark.key()] = codec.encode_record(mark)
+        puts.append((mark.key(), rows[mark.key()]))
+    await store.write(puts, (DISK_KEY,))
+    return rows, boot_epoch, DiskHealth(damage, repair)
 
 
 def complete(folder: Path, signer: EdSigner, rows: Rows) -> None:
@@ -90,6 +132,13 @@ def next_boot_epoch(kept: bytes) -> int:
     return max(int.from_bytes(kept, "big") + 1, now_unix_ms() // 1_000)
 
 
+def _latest_life(rows: Rows) -> int:
+    """Of this node, as far as it knows; members may have told it of a later one than its own."""
+    row = rows.get(LIFE_KEY)
+    life = codec.decode_record(row) if row is not None else None
+    return life.boot_epoch if isinstance(life, LifeRow) else 0
+
+
 def records_in(rows: Rows) -> tuple[Record, ...]:
     """What the cores kept. A row that cannot be read is damage, and never silently left out."""
     records = []
@@ -108,8 +157,15 @@ def records_in(rows: Rows) -> tuple[Record, ...]:
 
 def forget(data_dir: Path) -> None:
     """`rain leave`: the pool's key and everything kept for it go; this PC's own key stays."""
-    for name in (STORE_FILE, f"{STORE_FILE}-wal", f"{STORE_FILE}-shm", ENDED_FILE):
-        (data_dir / name).unlink(missing_ok=True)
+    store = data_dir / STORE_FILE
+    asides = sorted(data_dir.glob(f"{STORE_FILE}{DAMAGED}*"))
+    for path in (
+        store,
+        *(beside(store, end) for end in SIDE_FILES),
+        *asides,
+        data_dir / ENDED_FILE,
+    ):
+        path.unlink(missing_ok=True)
     shutil.rmtree(data_dir / "exec", ignore_errors=True)
     # The pool comes last: what broke off halfway is begun again by the next `rain leave`.
     keys.forget_pool(data_dir)

@@ -15,6 +15,8 @@ from rain.mesh.streams import Streams
 from rain.mesh.transport import Transport
 
 LOOK_INTERVAL_S = 0.5
+OUTLIVED_LOOKS = 40
+"""So many looks a later life of this PC may still turn out to be that of a copy: twenty seconds."""
 NOT_IN_POOL = 4
 EXIT_FAILED = 1
 
@@ -48,6 +50,7 @@ class Watch:
         self._transport = transport
         self._streams = streams
         self._node_id = driver.node.identity.node_id
+        self._outlived_looks = 0
 
     async def run(self) -> None:
         """Until this node may not go on; then raises Expelled."""
@@ -65,6 +68,7 @@ class Watch:
                 "If nobody here copied it, somebody has: on an admin's PC rain kick this PC",
                 EXIT_FAILED,
             )
+        self._look_back(boot_epoch)
         trust = self._driver.node.trust
         removal = trust.removals().get(self._node_id)
         known = trust.known(self._node_id)
@@ -79,6 +83,19 @@ class Watch:
                 f"by {by.name if by is not None else author}{reason}",
                 "to come back: rain leave, then join with a new invitation",
                 NOT_IN_POOL,
+            )
+
+    def _look_back(self, boot_epoch: int) -> None:
+        """Members remember a later start of this PC, and no copy of it is alive: then its disk is
+        an old one and its clock is wrong, and they take nothing from it until it starts above."""
+        if self._driver.node.gossip.outlived_by() <= boot_epoch:
+            return
+        self._outlived_looks += 1
+        if self._outlived_looks >= OUTLIVED_LOOKS:
+            raise Expelled(
+                "this PC's disk is older than what the pool knows of it, and its clock is behind",
+                "set the clock, then: rain up. Its jobs come back from the pool's other PCs",
+                EXIT_FAILED,
             )
 
     def warnings(self) -> list[str]:

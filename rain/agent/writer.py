@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from rain.agent.clock import now_ms
+from rain.agent.disk import DiskHealth
 from rain.effects import DiskFailed, DiskRecovered, Effect, Event, Persist, Persisted
 from rain.log import Logger
 from rain.mesh import codec
@@ -41,9 +42,9 @@ class Writer:
         carry_out: Callable[[Sequence[Effect]], None],
         feed: Callable[[Event], None],
         log: Logger,
+        health: DiskHealth | None = None,
     ) -> None:
-        self.reason = ""
-        """Why the disk refuses; empty: it works."""
+        self.health = health or DiskHealth()
         self._disk = disk
         self._carry_out = carry_out
         self._feed = feed
@@ -53,12 +54,17 @@ class Writer:
         self._wake = asyncio.Event()
         self._is_told = False
 
+    @property
+    def reason(self) -> str:
+        """Why the disk refuses; empty: it works."""
+        return self.health.refusal
+
     def enqueue(self, write: Persist) -> None:
         self._queue.append((now_ms(), write))
         self._wake.set()
         if len(self._queue) > WRITES_QUEUED_MAX:
             # As a disk that refuses: what depends on a write does not happen, peers ask again.
-            self._fail("the disk is too slow: too many writes wait")
+            self._fail("the disk is too slow: too many writes wait", "")
 
     async def run(self) -> None:
         """Write for ever; while the disk refuses, try again at intervals."""
@@ -79,18 +85,20 @@ class Writer:
             rows.update(_rows(write))
         puts = [(key, value) for key, value in rows.items() if value is not None]
         deletes = [key for key, value in rows.items() if value is None]
+        began_ms = now_ms()
         try:
             await self._disk.write(puts, deletes)
         except StoreError as error:
             self._owe(write for _, write in batch)
-            self._fail(str(error))
+            self._fail(str(error), error.kind)
             return
+        self._took(now_ms() - began_ms)
         for key, value in rows.items():
             if key in self._owed and self._owed[key] is value:
                 del self._owed[key]
         if self._is_told:
             self._is_told = False
-            self.reason = ""
+            self.health.works()
             self._log.info("disk_recovered")
             self._feed(DiskRecovered())
         done_ms = now_ms()
@@ -99,12 +107,18 @@ class Writer:
             if write.token:
                 self._feed(Persisted(write.token, done_ms - asked_ms))
 
-    def _fail(self, reason: str) -> None:
+    def _took(self, ms: int) -> None:
+        pace = self.health.pace
+        if pace.took(ms):
+            word = "disk_slow" if pace.is_slow else "disk_fast_again"
+            self._log.warning(word, median_ms=pace.median_ms, worst_ms=pace.worst_ms)
+
+    def _fail(self, reason: str, kind: str) -> None:
         if not self.reason:
             self._log.warning("disk_failed", reason=reason)
             # Soon, not now: the node may be in the middle of an event.
             asyncio.get_running_loop().call_soon(self._tell_failed)
-        self.reason = reason
+        self.health.refused(reason, kind)
 
     def _tell_failed(self) -> None:
         # All that is queued was asked for by a node that did not know yet.

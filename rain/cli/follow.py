@@ -12,6 +12,7 @@ from rain.cli import render
 from rain.cli.errors import RAINS_OWN_FAILURE, note
 from rain.client import Client, ControlError, Failed, Json, NoAgent
 
+FAILED_STATES = ("FAILED", "TIMEOUT", "OUT_OF_MEMORY", "ABORTED")
 FAILURES_SHOWN_MAX = 20
 FAILURES_PAUSE_S = 2.0
 """Looking for failed tasks asks for all of them, so not more often than this."""
@@ -38,13 +39,13 @@ class Printer:
     def show(self, item: Json) -> None:
         task = int(item.get("task") or 0)
         if "note" in item:
-            note(f"rain: task {self._index(task)}: {item['note']}")
+            note(f"rain: task {self.index(task)}: {item['note']}")
             return
         fd, content = int(item["fd"]), base64.b64decode(item["data"])
         if self._as_json:
             decoder = self._decoders.setdefault((task, fd), _decoder())
             text = decoder.decode(content)
-            render.print_json({"task": self._index(task), "fd": fd, "text": text})
+            render.print_json({"task": self.index(task), "fd": fd, "text": text})
         elif not self._indexes:
             self._show_raw(fd, content)
         else:
@@ -75,9 +76,15 @@ class Printer:
             _write(fd, b"".join(prefix + line + b"\n" for line in lines))
 
     def _prefix(self, task: int) -> bytes:
-        return f"[{self._index(task)}] ".encode()
+        return f"[{self.index(task)}] ".encode()
 
-    def _index(self, task: int) -> int:
+    @property
+    def is_raw(self) -> bool:
+        """Of one task: nothing stands before its lines."""
+        return not self._indexes and not self._as_json
+
+    def index(self, task: int) -> int:
+        """Of the task at that position, as people count."""
         return self._indexes[task] if task < len(self._indexes) else task
 
 
@@ -185,7 +192,8 @@ def _reason(client: Client, job_id: str) -> str:
     """What the PC that ran it last said of the end."""
     task = client.call("job", id=job_id, tasks=True)["task_list"][0]
     said = [attempt["reason"] for attempt in task["attempts"] if attempt["reason"]]
-    return f": {said[-1]}" if said else ""
+    reason = task.get("reason") or (said[-1] if said else "")
+    return f": {reason}" if reason else ""
 
 
 def follow_rest(client: Client, job_id: str, printer: Printer) -> None:
@@ -241,7 +249,7 @@ class _Failures:
         self._next_s = 0.0
 
     def look(self, tasks: dict[str, int], progress: Progress, is_last: bool = False) -> None:
-        count = sum(tasks.get(state, 0) for state in ("FAILED", "TIMEOUT", "OUT_OF_MEMORY"))
+        count = sum(tasks.get(state, 0) for state in FAILED_STATES)
         is_due = is_last or time.monotonic() >= self._next_s
         if count <= len(self._seen) or len(self._seen) >= FAILURES_SHOWN_MAX or not is_due:
             return
@@ -251,7 +259,7 @@ class _Failures:
         except ControlError:
             return  # a failover: the next look finds them
         for task in found["task_list"]:
-            if task["state"] not in ("FAILED", "TIMEOUT", "OUT_OF_MEMORY"):
+            if task["state"] not in FAILED_STATES:
                 continue
             if task["index"] in self._seen:
                 continue

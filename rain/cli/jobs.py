@@ -3,10 +3,13 @@
 import click
 
 from rain.cli import render
-from rain.cli.errors import RAINS_OWN_FAILURE, note
+from rain.cli.errors import RAINS_OWN_FAILURE, VerbFailed, note
 from rain.cli.follow import Printer
 from rain.cli.session import Session, common_options, pass_session
 from rain.client import AgentGone, Client, Failed, Json
+
+MISSING_SHOWN_MAX = 10
+"""Tasks named whose output is not to be had."""
 
 
 @click.command()
@@ -25,7 +28,7 @@ def jobs(session: Session, include_over: bool) -> int:
             (
                 job["id"],
                 job["name"],
-                job["state"],
+                _state(job),
                 render.counts(job["tasks"]),
                 job["exit_code"],
                 _submitted_by(job),
@@ -35,6 +38,27 @@ def jobs(session: Session, include_over: bool) -> int:
         ],
         session.color,
     )
+    return 0
+
+
+@click.command()
+@click.argument("what", required=False, default="", type=click.Choice(["", "release", "drop"]))
+@common_options
+@pass_session
+def quarantine(session: Session, what: str) -> int:
+    """Jobs this PC brought back after more than 180 days: `release` or `drop` them.
+
+    Nobody runs them, and no other PC hears of them, until one of the two is said.
+    """
+    answer = session.client.call("quarantine", do=what)
+    if session.as_json:
+        render.print_json(answer)
+    elif what:
+        note(f"{'given back to the pool' if what == 'release' else 'dropped'}: {answer['jobs']}")
+    elif answer["since"]:
+        click.echo(f"{answer['jobs']} job(s), as they were on {answer['since']}: rain jobs -a")
+    else:
+        click.echo("nothing is quarantined on this PC")
     return 0
 
 
@@ -75,6 +99,10 @@ def job(session: Session, job_id: str, with_tasks: bool) -> int:
     return 0
 
 
+def _state(job: Json) -> str:
+    return f"{job['state']} (quarantined)" if job.get("quarantined") else str(job["state"])
+
+
 def _submitted_by(job: Json) -> str:
     """Whose it is (they may cancel it), and where it was typed."""
     person = job.get("person")
@@ -92,7 +120,8 @@ def _task_rows(tasks: list[Json]) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
     for task in tasks:
         attempts = task["attempts"]
-        last = attempts[-1] if attempts else {}
+        last = dict(attempts[-1]) if attempts else {}
+        last["reason"] = task.get("reason") or last.get("reason")
         rows.append((task["index"], task["state"], task["exit_code"], task["node"], *_times(last)))
         for attempt in attempts[:-1]:
             row = (" ", attempt["state"], attempt["exit_code"], attempt["node"], *_times(attempt))
@@ -121,12 +150,28 @@ def logs(session: Session, job_id: str, follow: bool) -> int:
         raise click.UsageError(f"{job_id!r} is no ID or ID.TASK")
     task = int(index) if index else None
     printer = printer_for(session, name, task)
+    missing: dict[int, str] = {}
     try:
         for item in session.client.stream("logs", id=name, task=task, follow=follow):
-            printer.show(item)
+            if item.get("missing"):
+                missing[int(item.get("task") or 0)] = str(item["note"])
+            else:
+                printer.show(item)
     finally:
         printer.finish()
+    if missing:
+        raise _not_had(missing, printer)
     return 0
+
+
+def _not_had(missing: dict[int, str], printer: Printer) -> VerbFailed:
+    """What was printed cannot be shown: of which tasks, and why."""
+    why = next(iter(missing.values()))
+    if len(missing) > 1 or not printer.is_raw:
+        shown = [str(printer.index(task)) for task in sorted(missing)[:MISSING_SHOWN_MAX]]
+        more = f" and {len(missing) - len(shown)} more" if len(missing) > len(shown) else ""
+        why = f"no output of task {', '.join(shown)}{more}: {why}"
+    return VerbFailed(why, "switch that PC on, then try again")
 
 
 def printer_for(session: Session, job_id: str, task: int | None) -> Printer:

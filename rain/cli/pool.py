@@ -35,10 +35,15 @@ def status(session: Session) -> int:
         ("members", ", ".join([f"{alive} alive", *others])),
         ("version", answer["version"]),
     ]
+    if answer.get("table"):
+        lines.append(("jobs kept", _kept(answer["table"])))
     if answer.get("idle_reason"):
         lines.append(("takes no work", answer["idle_reason"]))
-    if answer.get("disk"):
-        lines.append(("disk", answer["disk"]))
+    disk = answer.get("disk")
+    if disk and disk["state"] != "ok":
+        lines.append(("disk", f"{disk['state']}: {disk['reason']}"))
+    if late := _late(answer.get("lag_ms") or {}):
+        lines.append(("late", late))
     if answer.get("role"):
         until = render.when(answer["certificate_until"])
         lines.append(
@@ -51,6 +56,20 @@ def status(session: Session) -> int:
     for warning in answer.get("warnings", []):
         note(f"rain: {warning}")
     return 0
+
+
+def _late(lag_ms: dict[str, int | None]) -> str:
+    """Whose agent had no time for itself within the last second, and how much it came too late."""
+    whose = {"own": "this PC", "coordinator": "the coordinator"}
+    return ", ".join(
+        f"{words} by {lag_ms[who]} ms" for who, words in whose.items() if lag_ms.get(who)
+    )
+
+
+def _kept(table: dict[str, Any]) -> str:
+    words = [str(table["jobs"])]
+    words += [f"{table[name]} {name}" for name in ("forgotten", "quarantined") if table[name]]
+    return f"{', '.join(words)} (table {table['digest']})"
 
 
 @click.command()

@@ -36,6 +36,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_CPUS_MILLI = 1_000
 DEFAULT_MEMORY_BYTES = 256 * 1024 * 1024
 COPIES_WANTED = 3
+CRASH_LIMIT = 3
+"""The same as rain.model.CRASH_LIMIT, which is slow to import."""
 ENVIRONMENT_MAX = 1_024
 """The same bound as rain.model.ENVIRONMENT_MAX, which is slow to import."""
 
@@ -73,6 +75,10 @@ _OPTIONS = (
         help="End a task after 90s, 10m, …",
     ),
     click.option("--retries", type=click.IntRange(0, 20), help="Run a failed task again so often."),
+    click.option(
+        "--crash-limit", type=click.IntRange(0, 10), metavar="N",
+        help="Give a task up once PCs went down under it N times, else 3; 0: never for that.",
+    ),
     click.option("--priority", type=int, help="Larger goes first; else 0."),
     click.option("--node", metavar="NAME", help="Only on this PC."),
     click.option("--name", help="A name for people."),
@@ -225,6 +231,7 @@ def spec_of(given: dict[str, Any], words: tuple[str, ...]) -> Json:
         "private_environment": [list(pair) for pair in private_environment_of(given["env_file"])],
         "secrets": [list(pair) for pair in secrets_of(given["secrets"])],
         "volumes": [volume_of(text) for text in given["volumes"]],
+        "crash_limit": CRASH_LIMIT if given["crash_limit"] is None else given["crash_limit"],
     }
     if len(spec["environment"]) + len(spec["private_environment"]) > ENVIRONMENT_MAX:
         raise click.UsageError(f"more than {ENVIRONMENT_MAX} variables: pass a file instead")

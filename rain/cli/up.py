@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from rain.cli.session import Session, common_options, parsed, pass_session
 from rain.config import (
     EXECUTORS,
     NETWORKS,
+    REPLICAS_MAX,
     ConfigError,
     open_data_dir,
     parse_duration,
@@ -31,6 +33,9 @@ READY_WAIT_S = 30.0
 STOP_WAIT_S = 30.0
 POLL_S = 0.05
 NOT_IN_POOL = 4
+DISK = 7
+WORDS_BYTES = 64 * 1024
+"""With less space than this an agent cannot even say why it ended."""
 
 
 @click.command()
@@ -84,6 +89,11 @@ NOT_IN_POOL = 4
     "--task-disk", metavar="SIZE", help="End a task that uses more disk than this; else 10g."
 )  # fmt: skip
 @click.option("--rank", type=int, help="Larger coordinates sooner; else 0.")
+@click.option(
+    "--replicas", type=click.IntRange(1, REPLICAS_MAX),
+    help="On so many PCs a job is kept before it counts as accepted, while this PC coordinates; "
+    "else 3, or all when they are fewer.",
+)  # fmt: skip
 @click.option("-d", "--detach", is_flag=True, help="Return when the node is ready.")
 @common_options
 @pass_session
@@ -121,7 +131,7 @@ def up(
         # What an option did is known once the node is ready: a wrong one is not remembered.
         run_agent(options, _sayer(session.as_json), lambda: remember(data_dir, explicit))
     except AgentEnded as error:
-        code = "not_in_pool" if error.exit_code == NOT_IN_POOL else "failed"
+        code = {NOT_IN_POOL: "not_in_pool", DISK: "disk"}.get(error.exit_code, "failed")
         raise VerbFailed(error.message, error.hint, error.exit_code, code) from error
     return 0
 
@@ -249,6 +259,10 @@ def _failure(
         error = told["error"]
         return VerbFailed(error["message"], error["hint"], told["exit_code"], error["code"])
     except (LookupError, ValueError, TypeError):
+        folder = Path(errors).parent
+        if not complained and shutil.disk_usage(folder).free < WORDS_BYTES:
+            hint = "free some space on it, then: rain up"
+            return VerbFailed(f"the disk of {folder} is full", hint, DISK, "disk")
         last = complained[-1] if complained else f"the agent ended with {code} and no word"
         return VerbFailed(last, exit_code=code if code > 0 else 1)
 

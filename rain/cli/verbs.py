@@ -6,6 +6,7 @@ from importlib import import_module
 import click
 
 VERBS = {
+    "backup": ("backup", "Keep the pool's jobs and records in one file."),
     "cancel": ("jobs", "End jobs: what waits is not started, what runs is stopped."),
     "completion": ("pool", "Print the completion script of a shell."),
     "demo": ("demo", "Show it all on this PC: three nodes, their coordinator killed."),
@@ -18,8 +19,12 @@ VERBS = {
     "logs": ("jobs", "What a job, or one task of an array, printed."),
     "members": ("people", "Who is in the pool: since when, invited by whom, until when."),
     "nodes": ("pool", "The PCs of the pool: what they offer and what is free."),
+    "quarantine": ("jobs", "Jobs this PC brought back after more than 180 days: release or drop."),
     "recover": ("people", "Make this PC keep the pool's root, by the phrase of its founding."),
+    "repair": ("backup", "Save what can be read of this PC's damaged store."),
+    "restore": ("backup", "Bring a pool back from a backup."),
     "run": ("submit", "Run a job tied to this terminal: Ctrl-C cancels it."),
+    "sim": ("sim", "What happens in this pool if some of its PCs go off: simulated."),
     "status": ("pool", "This node, its pool, the coordinator."),
     "submit": ("submit", "Give the pool a job."),
     "up": ("up", "Start this PC's node, here in the foreground."),

@@ -16,6 +16,11 @@ class ElectionConfig(Value, frozen=True):
     fresh_ms: int = 300
     """A heartbeat younger than this is worth an objection or a vouch. Less than the silence: all
     followers fall silent within one interval of each other and must not object to the first."""
+    reset_silence_ms: int = 200
+    """After the coordinator's streams broke: so long without a sign of life younger than that."""
+    reset_grace_ms: int = 50
+    """So long a reset alone takes nothing from what was heard just before it."""
+    reset_ask_ms: int = 60
     unlisted_ms: int = 1_000
     unreadable_ms: int = 3_000
     """So long a heartbeat under another view is believed to list this node."""
@@ -23,6 +28,16 @@ class ElectionConfig(Value, frozen=True):
     lag_gap_ms: int = 1_000
     """A gap in one's own clock that costs the right to stand, and makes a coordinator doubt."""
     lag_doubt_ms: int = 250
+    load_window_ms: int = 1_000
+    lame_ms: int = 10_000
+    """A coordinator that lags by more than `lag_doubt_ms` in every second for so long hands over,
+    to a follower that for as long did not lag at all."""
+    lame_reign_ms: int = 30_000
+    """No sooner after its reign began, so that the reign does not go round among lame nodes."""
+    doze_ms: int = 10_000
+    """Who said that its PC is about to sleep does not stand for so long, or until it woke."""
+    behind_ms: int = 10_000
+    """So long a node with an old disk leaves it to all others to stand."""
     doubt_ms: int = 300
     """So long such a coordinator waits for anybody to confirm or to deny its reign."""
     rank_step_ms: int = 50

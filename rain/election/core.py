@@ -13,7 +13,8 @@ campaign. Stale: another reign exists, this strong. Resign: a planned handover.
 
 Rules.
  1. Silence is 500 ms without a heartbeat received oneself or vouched for by who did (E4), or 1 s of
-    heartbeats that do not list this node (E2): silence.py.
+    heartbeats that do not list this node (E2). Broken streams are a hint that is asked about at
+    once, and 200 ms without an answer are silence too: silence.py.
  2. A candidate challenges every elector (E1), those beyond its view too. Grants from more than half
     win at once, silence of all objectors wins at the deadline. Its deadline never moves; a
     heartbeat it accepts ends it. Who grants holds back, and grants nobody else meanwhile.
@@ -34,6 +35,7 @@ Rules.
     tell of reigns, or succeed. Who ceases to be one, or is barred, is silent at once for those who
     follow it, and hands over if it is made a worker. A worker that has followed a later reign
     than it hears of acknowledges that one, and the coordinator lifts its number above it.
+ 9. Who lags, will sleep, or has an old disk (E14) is unfit: fitness.py.
 
 Invariants, asserted by `check`: R1 what is followed or announced is durable, and was seen. R2 a
 coordinator's epoch is the highest it has followed or announced; higher ones that it has heard of
@@ -54,6 +56,7 @@ from rain.effects import (
     CoordinatorHeard,
     DeadlinePassed,
     DiskFailed,
+    DiskOld,
     DiskRecovered,
     EpochSeen,
     Event,
@@ -65,17 +68,18 @@ from rain.effects import (
     MemberUp,
     Notice,
     Output,
+    PeerReset,
     Persisted,
     Received,
     Send,
     SiblingNotice,
+    SleepComing,
     StopRequested,
     TableChanged,
 )
 from rain.election.campaign import Campaign
 from rain.election.config import ElectionConfig
-from rain.election.franchise import Franchise
-from rain.election.handover import higher_ranked
+from rain.election.fitness import Fitness
 from rain.election.messages import (
     AskHeard,
     Challenge,
@@ -95,11 +99,11 @@ from rain.model import NodeId
 __all__ = ["Election", "ElectionConfig"]
 
 
-class Election(Franchise):
+class Election(Fitness):
     """The entrance: every event and notice, and what it means in the present role."""
 
     NOTICES: ClassVar[frozenset[type[SiblingNotice]]] = frozenset(
-        {Admitted, Barred, MemberUp, MemberDown, FactsChanged, TableChanged, EpochSeen}
+        {Admitted, Barred, DiskOld, MemberUp, MemberDown, FactsChanged, TableChanged, EpochSeen}
     )
 
     def handle(self, event: Event | Notice, now_ms: int) -> list[Output]:
@@ -126,6 +130,12 @@ class Election(Franchise):
                 return self._outnumber(epoch, now_ms)
             case Lagged(lag_ms=lag_ms):
                 return self._on_lagged(lag_ms, now_ms)
+            case PeerReset(node_id=node_id):
+                return self._on_reset(node_id, now_ms)
+            case SleepComing():
+                return self._on_sleep_coming(now_ms)
+            case DiskOld():
+                return self._on_disk_old(now_ms)
             case DiskFailed() | DiskRecovered():
                 return self._on_disk(now_ms, well=isinstance(event, DiskRecovered))
             case StopRequested():
@@ -159,20 +169,7 @@ class Election(Franchise):
         outputs: list[Output] = []
         if reign.doubt_until_ms is not None and now_ms >= reign.doubt_until_ms:
             outputs += self._resume(reign)
-        return outputs + reign.beat(self._view, self._digest, now_ms)
-
-    def _choose_successor(self, reign: Reign, now_ms: int) -> tuple[NodeId | None, str]:
-        """Whether to go of one's own will: for a disk that stays broken, or a higher rank."""
-        failed_ms = self._disk_failed_ms
-        if failed_ms is None:
-            better = higher_ranked(
-                reign, self._view, self._rank, self._digest, self._config, now_ms
-            )
-            return better, "higher rank"
-        if now_ms - failed_ms < self._config.disk_patience_ms:
-            return None, ""
-        successors = reign.successors(self._view, self._digest, now_ms)
-        return (successors[0] if successors else None), "disk failed"
+        return outputs + self._beat(reign, now_ms)
 
     def _on_parting_due(self, now_ms: int) -> list[Output]:
         assert self._parting is not None
@@ -223,31 +220,6 @@ class Election(Franchise):
         reign = self._reign
         if reign is not None and reign.raising is not None and reign.raising_token == event.token:
             return self._raised(reign, now_ms)
-        return []
-
-    def _on_lagged(self, lag_ms: int, now_ms: int) -> list[Output]:
-        config = self._config
-        if lag_ms > config.lag_gap_ms:
-            self._quiet_until_ms = max(self._quiet_until_ms, now_ms + config.start_quiet_ms)
-            alone = not self._view.electors_among(self._view.others(dead=False))
-            if self._reign is not None and self._reign.doubt_until_ms is None and not alone:
-                return self._doubt(self._reign, now_ms)
-        elif lag_ms > config.lag_doubt_ms:
-            self._quiet_until_ms = max(self._quiet_until_ms, now_ms + config.doubt_ms)
-        return []
-
-    def _on_disk(self, now_ms: int, *, well: bool) -> list[Output]:
-        self._view.set_disk(well=well)
-        if well:
-            self._disk_failed_ms = None
-            return []
-        if self._disk_failed_ms is None:
-            self._disk_failed_ms = now_ms
-        self._adopting = None
-        if self._reign is not None:
-            self._reign.raising = None
-        if self._campaign is not None:
-            return self._give_up("disk failed", 0, now_ms)
         return []
 
     def _on_stop_requested(self, now_ms: int) -> list[Output]:
@@ -347,13 +319,12 @@ class Election(Franchise):
         self._hearing.take(heartbeat, listed, now_ms)
         turn = (heartbeat.beat + self._view.index()) % ack_beats(len(self._view.members))
         if is_first or turn == 0:
-            ack = HeartbeatAck(heartbeat.epoch, heartbeat.beat, self._digest, self._view.hash)
-            outputs.append(Send(sender, ack))
+            outputs.append(Send(sender, self._acknowledgement(heartbeat, now_ms)))
         if self._hearing.is_deaf(now_ms):
             return outputs
         self._campaign = None
         self._slow_writes = 0
-        outputs += self._follow(heartbeat.epoch)
+        outputs += self._follow(heartbeat.epoch) + self._compare(heartbeat)
         if self._followed == heartbeat.epoch:
             outputs.append(CoordinatorHeard(heartbeat.epoch, heartbeat.beat, heartbeat.digest))
         return outputs
@@ -471,7 +442,7 @@ class Election(Franchise):
         if resign.successor != self._me or self._campaign is not None:
             return []
         cannot_write = self._disk_failed_ms is not None
-        is_going = self._is_stopping or self._parting is not None
-        if cannot_write or is_going or not self._electors.is_elector(self._me):
+        is_going = self._is_stopping or self._parting is not None or self._is_dozing(now_ms)
+        if cannot_write or is_going or self._is_behind or not self._electors.is_elector(self._me):
             return self._drop("cannot_succeed")
         return self._stand(now_ms, handover=True)

@@ -24,6 +24,8 @@ NUMBER_MAX = 2**60
 """Higher numbers are never believed, so that there is always a next one to draw."""
 LEAP_MAX = 1_000_000
 """How far `newest` is lifted at once."""
+FORGOTTEN_MAX = 1_000
+"""So many numbers an old disk may have forgotten; far less than is believed at once."""
 CATCH_UP_PER_MS = LEAP_MAX // 250
 """What comes back of that while nobody is followed: four leaps a second."""
 SETTLED_PER_MS = 1
@@ -63,9 +65,13 @@ class Epochs:
             self.newest = Epoch(self.newest.number + lifted, NodeId(""), 0)
         return lifted == rise
 
-    def draw(self, rng: random.Random) -> Epoch:
-        """A new epoch above every one seen. Seen at once: no number is drawn twice."""
-        epoch = Epoch(self.newest.number + 1, self._node_id, rng.getrandbits(64))
+    def draw(self, rng: random.Random, *, is_behind: bool = False) -> Epoch:
+        """A new epoch above every one seen. Seen at once: no number is drawn twice.
+
+        Whose disk is old has forgotten some that it saw; it leaves room for them (E14).
+        """
+        step = 1 + FORGOTTEN_MAX * is_behind
+        epoch = Epoch(self.newest.number + step, self._node_id, rng.getrandbits(64))
         self.newest = epoch
         return epoch
 

@@ -19,7 +19,20 @@ def higher_ranked(
     if now_ms - max(reign.started_ms, view.changed_ms) < config.handover_after_ms:
         return None
     for node in reign.successors(view, digest, now_ms):
-        if view.configured_rank(node) > rank and reign.has_equal_table(node, digest):
+        is_higher = view.configured_rank(node) > rank
+        if is_higher and reign.has_equal_table(node, digest) and reign.is_calm(node, now_ms):
+            return node
+    return None
+
+
+def calmer(
+    reign: Reign, view: View, digest: bytes, config: ElectionConfig, now_ms: int
+) -> NodeId | None:
+    """To whom a lame reign passes itself on: only to a follower that has long been calm."""
+    if now_ms - reign.started_ms < config.lame_reign_ms:
+        return None
+    for node in reign.successors(view, digest, now_ms):
+        if reign.is_calm(node, now_ms):
             return node
     return None
 

@@ -8,6 +8,8 @@ from rain.effects import Message
 from rain.model import Count, Epoch, NodeId, OrderedValue
 
 HEARD_MAX = 512
+LOAD_UNFIT = 1_000_000
+"""The load of a node that is about to sleep, or whose disk is old: no load is like it."""
 Digest = Annotated[bytes, Meta(max_length=16)]
 HeardBits = Annotated[bytes, Meta(max_length=HEARD_MAX // 8)]
 
@@ -33,13 +35,18 @@ class Heartbeat(Message, frozen=True, tag="eh"):
     view: Digest
     heard: HeardBits
     handover: bool = False
+    load: Count = 0
+    """The sender's worst lateness within the last second, ms."""
 
 
 class HeartbeatAck(Message, frozen=True, tag="ea"):
+    """`load`: how late the sender was of late, ms; LOAD_UNFIT: it must not be made coordinator."""
+
     epoch: Epoch
     beat: Count
     digest: Digest
     view: Digest
+    load: Count = 0
 
 
 class Challenge(Message, frozen=True, tag="ec"):

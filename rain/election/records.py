@@ -1,4 +1,4 @@
-"""What the election keeps on disk: two records, each replaced as a whole."""
+"""What the election keeps on disk: three records, each replaced as a whole."""
 
 from typing import Annotated
 
@@ -29,4 +29,12 @@ class ViewRecord(Record, frozen=True, tag="evw"):
         return "election/view"
 
 
-ElectionRecord = EpochRecord | ViewRecord
+class BehindRecord(Record, frozen=True, tag="eb"):
+    """This disk is older than what the pool has seen of it (E14): put by whoever restored or
+    repaired it, or by the election when peers say so; gone when the table was whole once."""
+
+    def key(self) -> str:
+        return "election/behind"
+
+
+ElectionRecord = EpochRecord | ViewRecord | BehindRecord

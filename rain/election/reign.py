@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from rain.effects import Beat, Cast, MemberSilent, Output
 from rain.election.brake import Brake
 from rain.election.config import ElectionConfig
-from rain.election.messages import Heartbeat, HeartbeatAck, Strength
+from rain.election.messages import LOAD_UNFIT, Heartbeat, HeartbeatAck, Strength
 from rain.election.view import View
 from rain.model import Epoch, NodeId
 
@@ -65,6 +65,8 @@ class Reign:
         self._heard_ms = dict(granted_ms)
         self._acked_ms: dict[NodeId, int] = {}
         self._digests: dict[NodeId, bytes] = {}
+        self._loads: dict[NodeId, int] = {}
+        self._calm_since_ms: dict[NodeId, int] = {}
         self._reported_ms: dict[NodeId, int] = {}
         self._proven_ms = {
             node: granted_ms.get(node, now_ms) for node in view.everybody() if node != epoch.node_id
@@ -86,6 +88,11 @@ class Reign:
             return False
         self._acked_ms[sender] = now_ms
         self._digests[sender] = ack.digest
+        self._loads[sender] = ack.load
+        if ack.load > self._config.lag_doubt_ms:
+            self._calm_since_ms.pop(sender, None)
+        else:
+            self._calm_since_ms.setdefault(sender, now_ms)
         return True
 
     def expect(self, node_id: NodeId, now_ms: int) -> None:
@@ -98,6 +105,8 @@ class Reign:
         """It left."""
         for known in (self._proven_ms, self._heard_ms, self._acked_ms, self._reported_ms):
             known.pop(node_id, None)
+        for told in (self._loads, self._calm_since_ms):
+            told.pop(node_id, None)
         self._digests.pop(node_id, None)
 
     def _window_ms(self, members: int) -> int:
@@ -144,13 +153,28 @@ class Reign:
         return found
 
     def successors(self, view: View, digest: bytes, now_ms: int) -> tuple[NodeId, ...]:
-        """Followers that could take over: those with an equal table first, then by rank."""
+        """Followers that could take over: none that is unfit, those last that lag, those first
+        whose table is equal, then by rank."""
+        lag_ms = self._config.lag_doubt_ms
         return tuple(
             sorted(
-                (n for n in self.followers(view, now_ms) if view.is_present(n)),
-                key=lambda node: (self._digests.get(node) != digest, view.rank_of(node)),
+                (
+                    node
+                    for node in self.followers(view, now_ms)
+                    if view.is_present(node) and self._loads.get(node, 0) < LOAD_UNFIT
+                ),
+                key=lambda node: (
+                    self._loads.get(node, 0) > lag_ms,
+                    self._digests.get(node) != digest,
+                    view.rank_of(node),
+                ),
             )
         )
+
+    def is_calm(self, node_id: NodeId, now_ms: int) -> bool:
+        """Whether it has not lagged for as long as a lame coordinator must have."""
+        since_ms = self._calm_since_ms.get(node_id)
+        return since_ms is not None and now_ms - since_ms >= self._config.lame_ms
 
     def has_equal_table(self, node_id: NodeId, digest: bytes) -> bool:
         return self._digests.get(node_id) == digest
@@ -162,7 +186,7 @@ class Reign:
         last_ms = self.next_beat_ms - self._config.heartbeat_interval_ms
         self.next_beat_ms = min(self.next_beat_ms, max(now_ms, last_ms + HASTE_MS))
 
-    def beat(self, view: View, digest: bytes, now_ms: int) -> list[Output]:
+    def beat(self, view: View, digest: bytes, load: int, now_ms: int) -> list[Output]:
         """One heartbeat to everybody, and what a beat's worth of silence has shown."""
         self.beat_number += 1
         self.next_beat_ms = now_ms + self._config.heartbeat_interval_ms
@@ -179,6 +203,7 @@ class Reign:
             view=view.hash,
             heard=view.bits([*heard, self.epoch.node_id]),
             handover=self.is_handover and now_ms - self.started_ms < self._config.heard_ms,
+            load=load,
         )
         outputs: list[Output] = []
         if self.doubt_until_ms is None:

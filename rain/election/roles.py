@@ -11,6 +11,7 @@ from rain.effects import (
     Cast,
     HandedOver,
     Log,
+    MaySleep,
     Output,
     Persist,
     Record,
@@ -22,7 +23,16 @@ from rain.election.config import ElectionConfig
 from rain.election.electors import Electors
 from rain.election.epochs import Epochs
 from rain.election.handover import Parting
-from rain.election.messages import AskHeard, Heartbeat, HeartbeatAck, Stale, Strength
+from rain.election.lateness import Lateness
+from rain.election.messages import (
+    LOAD_UNFIT,
+    AskHeard,
+    Heartbeat,
+    HeartbeatAck,
+    Stale,
+    Strength,
+)
+from rain.election.records import BehindRecord
 from rain.election.reign import Reign
 from rain.election.silence import Hearing
 from rain.election.strength import NO_STRENGTH, is_stronger
@@ -67,6 +77,11 @@ class Roles:
         self._disk_failed_ms: int | None = None
         self._is_stopping = False
         self._is_barred = False
+        self._lateness = Lateness(config)
+        self._dozing_until_ms: int | None = None
+        self._sleep_waits = False
+        self._is_behind = any(isinstance(record, BehindRecord) for record in recovered)
+        self._heard_load_ms = 0
         self._quiet_until_ms = now_ms + config.start_quiet_ms
         self._hold_until_ms = now_ms
         self._slow_writes = 0
@@ -96,6 +111,20 @@ class Roles:
     def view(self) -> tuple[NodeId, ...]:
         """The electors of the last stable, persisted membership, sorted."""
         return self._view.electors()
+
+    def load_ms(self, now_ms: int) -> int:
+        """This node's own worst lateness within the last second."""
+        return self._lateness.worst_ms(now_ms)
+
+    def coordinator_load_ms(self, now_ms: int) -> int | None:
+        """The coordinator's, by its last heartbeat; None: nobody is followed."""
+        if self._followed is None:
+            return None
+        return self.load_ms(now_ms) if self._reign is not None else self._heard_load_ms
+
+    def is_behind(self) -> bool:
+        """Whether this disk is older than what the pool has seen of this node (E14)."""
+        return self._is_behind
 
     # --- deadlines ---
 
@@ -137,6 +166,10 @@ class Roles:
         if self._hearing is not None:
             silent = self._hearing.epoch.node_id
             start_ms = max(start_ms, self._hearing.silent_at_ms())
+        if self._dozing_until_ms is not None:
+            start_ms = max(start_ms, self._dozing_until_ms)
+        if self._is_behind:
+            start_ms += self._config.behind_ms
         return start_ms + self._view.position_without(silent) * self._config.rank_step_ms
 
     def _hold(self, until_ms: int) -> None:
@@ -151,6 +184,21 @@ class Roles:
         return []
 
     # --- follower ---
+
+    def _acknowledgement(self, heartbeat: Heartbeat, now_ms: int) -> HeartbeatAck:
+        is_unfit = self._is_behind or self._is_dozing(now_ms) or self._disk_failed_ms is not None
+        load = LOAD_UNFIT if is_unfit else self.load_ms(now_ms)
+        return HeartbeatAck(heartbeat.epoch, heartbeat.beat, self._digest, self._view.hash, load)
+
+    def _compare(self, heartbeat: Heartbeat) -> list[Output]:
+        """A table like the coordinator's is a whole one (E14)."""
+        self._heard_load_ms = heartbeat.load
+        if self._followed != heartbeat.epoch or heartbeat.digest != self._digest:
+            return []
+        return self._know_best()
+
+    def _is_dozing(self, now_ms: int) -> bool:
+        return self._dozing_until_ms is not None and now_ms < self._dozing_until_ms
 
     def _follow(self, epoch: Epoch) -> list[Output]:
         """Tell of this reign as soon as it is durable; rule 4."""
@@ -258,7 +306,7 @@ class Roles:
         patience_ms = self._config.persist_ms_max << self._slow_writes
         if len(campaign.electorate) == 1:
             patience_ms = LONE_PATIENCE_MS
-        epoch = self._epochs.draw(self._rng)
+        epoch = self._epochs.draw(self._rng, is_behind=self._is_behind)
         token = self._token()
         campaign.start_claim(epoch, token, now_ms, patience_ms)
         return [Persist(puts=(self._epochs.record(epoch),), token=token)]
@@ -300,7 +348,17 @@ class Roles:
             Log("reign_began", (("number", epoch.number), ("grants", len(campaign.granted_ms)))),
             ReignChanged(epoch, mine=True, takeover=True),
         ]
-        return outputs + self._reign.beat(self._view, self._digest, now_ms)
+        return outputs + self._know_best() + self._beat(self._reign, now_ms)
+
+    def _beat(self, reign: Reign, now_ms: int) -> list[Output]:
+        return reign.beat(self._view, self._digest, self.load_ms(now_ms), now_ms)
+
+    def _know_best(self) -> list[Output]:
+        """Nobody had more to tell, or this table has become as whole as the coordinator's."""
+        if not self._is_behind:
+            return []
+        self._is_behind = False
+        return [Persist(deletes=(BehindRecord().key(),)), Log("disk_caught_up")]
 
     def _raise(self, reign: Reign, now_ms: int, *, contest: bool) -> list[Output]:
         """Lift the number above every one seen; rule 5."""
@@ -395,7 +453,11 @@ class Roles:
         if self._parting is None:
             return []
         self._parting = None
-        return [HandedOver()] if self._is_stopping else []
+        outputs: list[Output] = [HandedOver()] if self._is_stopping else []
+        if self._sleep_waits:
+            self._sleep_waits = False
+            outputs.append(MaySleep())
+        return outputs
 
     def _strength(self, reign: Reign, now_ms: int) -> Strength:
         return reign.strength(self._view, now_ms)

@@ -5,11 +5,19 @@ counts from the moment of that heartbeat, never from the moment of the vouch, an
 for a vouch (E4: second-hand signs of life echo for ever). Counted from the question's sending, so
 that a vouch which was long on its way makes nobody younger. Heartbeats that do not list this node
 for a second are no life (E2): their sender cannot hear.
+
+A reset of the coordinator's streams is a hint: it is asked for, three times in a row, together with
+the helpers. A sign of life younger than the reset ends that; if there is none for 200 ms, two beats
+and three answers are missing, and that is silence. It proves nothing: the hint of a liar costs a
+few questions, and silence only ever gives the right to stand.
 """
 
 from rain.election.config import ElectionConfig
 from rain.election.messages import Heartbeat, Strength
 from rain.model import Epoch
+
+RESET_ASKS_MAX = 3
+"""How often is asked after a reset."""
 
 
 class Hearing:
@@ -27,6 +35,8 @@ class Hearing:
         self._resigned_ms: int | None = None
         self._question = 0
         self._asked_ms: int | None = None
+        self._reset_ms: int | None = None
+        self._reset_asks = 0
 
     def take(self, heartbeat: Heartbeat, listed: bool | None, now_ms: int) -> None:
         """A heartbeat of this reign. `listed` None: its view is another, its bits say nothing."""
@@ -34,7 +44,7 @@ class Hearing:
         self.strength = heartbeat.strength
         self.beat = heartbeat.beat
         self.heard_ms = now_ms
-        self._asked_ms = None
+        self._asked_ms = self._reset_ms = None
         if listed is None:
             if self._unreadable_since_ms is None:
                 self._unreadable_since_ms = now_ms
@@ -59,37 +69,60 @@ class Hearing:
         if self._resigned_ms is None:
             self._resigned_ms = now_ms
 
+    def reset(self, now_ms: int) -> None:
+        """Its streams broke: perhaps its process is gone. Told again and again, it counts once."""
+        if self._reset_ms is None and self._resigned_ms is None:
+            self._reset_ms = now_ms
+            self._reset_asks = 0
+            self._asked_ms = None
+
+    def _is_reset_for(self, ms: int, now_ms: int) -> bool:
+        return self._reset_ms is not None and now_ms - self._reset_ms >= ms
+
     def is_healthy(self, now_ms: int) -> bool:
         """Heard oneself within the silence, and it hears this node."""
         return (
             self._resigned_ms is None
             and now_ms - self.heard_ms < self._config.silence_ms
+            and not self._is_reset_for(self._config.reset_silence_ms, now_ms)
             and not self.is_deaf(now_ms)
         )
 
     def is_fresh(self, now_ms: int) -> bool:
         """Healthy beyond doubt: worth an objection."""
-        return self.is_healthy(now_ms) and now_ms - self.heard_ms < self._config.fresh_ms
+        return (
+            self.is_healthy(now_ms)
+            and now_ms - self.heard_ms < self._config.fresh_ms
+            and not self._is_reset_for(self._config.reset_grace_ms, now_ms)
+        )
 
     def silent_at_ms(self) -> int:
         """The instant from which this reign counts as silent."""
         if self._resigned_ms is not None:
             return self._resigned_ms + self._config.grant_hold_ms
         silent_ms = max(self.heard_ms, self._vouched_ms) + self._config.silence_ms
+        if self._reset_ms is not None:
+            silent_ms = min(silent_ms, self._reset_ms + self._config.reset_silence_ms)
         if self._unlisted_since_ms is None:
             return silent_ms
         return min(silent_ms, self._unlisted_since_ms + self._config.unlisted_ms)
 
     def ask_at_ms(self) -> int | None:
         """When to ask helpers; None: asked since the last sign of life, or nothing to ask."""
-        if self._resigned_ms is not None or self._asked_ms is not None:
+        if self._resigned_ms is not None:
+            return None
+        if self._reset_ms is not None and self._reset_asks < RESET_ASKS_MAX:
+            return self._reset_ms + self._reset_asks * self._config.reset_ask_ms
+        if self._asked_ms is not None:
             return None
         return max(self.heard_ms, self._vouched_ms) + self._config.ask_after_ms
 
     def ask(self, now_ms: int) -> int:
-        """The number of a new question."""
-        self._question += 1
-        self._asked_ms = now_ms
+        """The number of the question; repeated after a reset it is the same one."""
+        self._reset_asks += self._reset_ms is not None
+        if self._asked_ms is None:
+            self._question += 1
+            self._asked_ms = now_ms
         return self._question
 
     def vouch(self, question: int, age_ms: int) -> bool:
@@ -101,9 +134,11 @@ class Hearing:
 
     def believe(self, moment_ms: int) -> None:
         """Somebody received a heartbeat itself at that moment. Later asks are due again."""
+        if self._reset_ms is not None and moment_ms >= self._reset_ms:
+            self._reset_ms = None
         if moment_ms > self._vouched_ms:
             self._vouched_ms = moment_ms
-            if moment_ms > self.heard_ms:
+            if moment_ms > self.heard_ms and self._reset_ms is None:
                 self._asked_ms = None
 
     def excuse(self) -> None:

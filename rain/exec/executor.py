@@ -20,8 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from msgspec.structs import replace
-
 from rain.effects import (
     ContainerExited,
     ContainerFailed,
@@ -31,9 +29,10 @@ from rain.effects import (
     StartContainer,
 )
 from rain.exec import dialect
+from rain.exec.circumstances import Inspected, as_ended, as_running, ended_before
 from rain.exec.disk import watch_disk
 from rain.exec.engine import Engine, EngineGone, NotStarted, Watch
-from rain.exec.hardware import boot_unix_ms, now_unix_ms
+from rain.exec.hardware import now_unix_ms
 from rain.exec.labels import ATTEMPT, ATTEMPT_ID, ExecLabels, decode_attempt_id, is_key
 from rain.exec.logs import Hose, KeptLogs, LogSource, LogsUnavailable
 from rain.exec.policy import OwnerPolicy
@@ -94,6 +93,7 @@ class ContainerExecutor:
         self._state: str | None = None
         self._kept = KeptLogs(folder / "logs")
         self._engine = engine
+        self._engine_pid = 0
         self._live: dict[str, _Live] = {}
         self._removals: dict[str, None] = {}
         """Containers to remove once the engine can."""
@@ -156,6 +156,7 @@ class ContainerExecutor:
         except EngineGone as error:
             self._on_gone(str(error))
             return None
+        self._engine_pid = await self._call(self._engine.pid)
         found: list[ContainerFound] = []
         for one in inspected:
             container = dialect.found_of(one)
@@ -165,7 +166,8 @@ class ContainerExecutor:
                     # Made by an agent that died before it could start it: nobody waits for it.
                     self._spawn(self.remove(key))
                 continue
-            found.append(self._with_circumstances(key, container))
+            container = self._with_circumstances(key, container, one)
+            found.append(container)
             attempt_id = decode_attempt_id(one["Config"]["Labels"].get(ATTEMPT_ID, ""))
             if container.exit_code is None and attempt_id is not None:
                 self._adopt(key, attempt_id, container)
@@ -182,19 +184,18 @@ class ContainerExecutor:
         live.ready.set()
         self._live[key] = live
 
-    def _with_circumstances(self, key: str, found: ContainerFound) -> ContainerFound:
-        """What the engine does not say: for how long it runs, or what it was that ended it."""
+    def _with_circumstances(
+        self, key: str, found: ContainerFound, inspected: Inspected
+    ) -> ContainerFound:
         if found.exit_code is None:
-            running_ms = max(0, now_unix_ms() - found.started_unix_ms)
-            return replace(found, running_ms=running_ms)
+            return as_running(found, inspected)
         live = self._live.get(key)
         out_of_memory = found.out_of_memory or (
             live is not None and live.out_of_memory and found.exit_code == dialect.EXIT_KILLED
         )
-        is_cut = live is not None and live.is_cut
-        is_older_than_boot = found.started_unix_ms < boot_unix_ms() <= found.ended_unix_ms
-        is_lost = (is_cut or is_older_than_boot) and found.exit_code != 0 and not out_of_memory
-        return replace(found, out_of_memory=out_of_memory, is_lost=is_lost)
+        # What nobody here watched may have ended with the engine before this one.
+        is_cut = ended_before(found, self._engine_pid) if live is None else live.is_cut
+        return as_ended(found, inspected, self._labels.boot, is_cut, out_of_memory)
 
     # --- Start --------------------------------------------------------------------------------
 
@@ -227,9 +228,8 @@ class ContainerExecutor:
                 self._spawn(self._call(self._premises.clear, key))
         live.started_unix_ms = found.started_unix_ms
         self._report(ContainerStarted(order.attempt_id, found.started_unix_ms))
-        if found.exit_code is not None:
-            self._end(key, found)
-        elif live.has_died:
+        if found.exit_code is not None or live.has_died:
+            # Asked anew: an engine that goes down takes what it has just started along.
             self._spawn(self._settle(key))
 
     async def _begin(self, key: str, order: StartContainer, live: _Live) -> ContainerFound:
@@ -411,16 +411,16 @@ class ContainerExecutor:
                 # Removed by hand: nobody knows any more how it ended.
                 started = live.started_unix_ms
                 gone = ContainerFound(key, started, dialect.EXIT_KILLED, False, started)
-                self._end(key, gone)
+                self._end(key, gone, None)
                 return
             found = dialect.found_of(inspected)
             if found is not None and found.exit_code is not None:
-                self._end(key, found)
+                self._end(key, found, inspected)
                 return
             await asyncio.sleep(SETTLE_PAUSE_S)
 
-    def _end(self, key: str, found: ContainerFound) -> None:
-        found = self._with_circumstances(key, found)
+    def _end(self, key: str, found: ContainerFound, inspected: Inspected) -> None:
+        found = self._with_circumstances(key, found, inspected)
         live = self._live.pop(key, None)
         if live is None:
             return

@@ -41,6 +41,14 @@ def now_unix_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def began_unix_ms(pid: int) -> int:
+    """When a process of this PC began; 0 where nobody knows."""
+    try:
+        return int(psutil.Process(pid).create_time() * 1_000) if pid > 0 else 0
+    except psutil.Error:
+        return 0
+
+
 def boot_unix_ms() -> int:
     """When this PC was switched on, by the wall clock; 0 where nobody knows."""
     with suppress(psutil.Error, OSError):

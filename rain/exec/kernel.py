@@ -8,6 +8,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -49,6 +50,30 @@ def birth_of(stat: str) -> tuple[int, str] | None:
     if not pid.isdecimal() or len(fields) < 20 or fields[0] in ("Z", "X"):
         return None
     return int(pid), fields[19]
+
+
+def running_ms(stat: str) -> int:
+    """For how long a process has been running, by a line of its /proc/PID/stat; 0 for the dead.
+
+    By the clock that counts since the boot: the one on the wall may have been set since.
+    """
+    born = birth_of(stat)
+    if born is None or sys.platform != "linux":
+        return 0
+    ticks_per_s = os.sysconf("SC_CLK_TCK")
+    now_ms = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+    return max(0, now_ms - int(born[1]) * 1_000 // ticks_per_s)
+
+
+def container_running_ms(pid: int, container_id: str) -> int:
+    """The same of a container of an engine on this PC; 0 where its first process is not to be seen.
+
+    A pid may be one of another machine's: the process must be in that container's own group.
+    """
+    with suppress(OSError):
+        if pid > 0 and container_id and container_id in read_text(Path(f"/proc/{pid}/cgroup")):
+            return running_ms(read_text(Path(f"/proc/{pid}/stat")))
+    return 0
 
 
 def boot_id() -> str:

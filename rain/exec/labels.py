@@ -15,6 +15,8 @@ TASK = "rain.task"
 ATTEMPT = "rain.attempt"
 EPOCH = "rain.epoch"
 NODE = "rain.node"
+BOOT = "rain.boot"
+"""In which life of its PC it began: what a reboot ended is nobody's failure."""
 NODE_ID = "rain.node_id"
 """Several agents may share one engine: each lists only what carries its own id."""
 ATTEMPT_ID = "rain.attempt_id"
@@ -35,6 +37,8 @@ class ExecLabels:
     pool: str
     node_id: str
     node_name: str
+    boot: str = ""
+    """The id of this boot of the PC; empty where the system has none."""
 
 
 def is_key(text: str) -> bool:
@@ -44,7 +48,9 @@ def is_key(text: str) -> bool:
 
 def labels_of(labels: ExecLabels, attempt_id: AttemptId) -> dict[str, str]:
     """The labels of this attempt's container."""
+    boot = {BOOT: labels.boot} if labels.boot else {}
     return {
+        **boot,
         POOL: labels.pool,
         JOB: attempt_id.job_id,
         TASK: str(attempt_id.task),

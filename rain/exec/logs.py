@@ -1,7 +1,11 @@
 """What a task printed: frames of (stream, bytes), and the files that outlive its container.
 
 A frame is the engine's own: one byte for the stream (1 stdout, 2 stderr), three zeros, the length
-as four bytes big-endian, then the bytes. So a kept log is what the engine sent, byte for byte.
+as four bytes big-endian, then the bytes. So a kept log is what the engine sent, byte for byte. A
+third stream is Rain's own: what a reader should know of a log that is not whole.
+
+Other PCs keep copies of the ends of logs: a `Tail` is how much was left out at the front, of each
+stream, and then the last frames.
 """
 
 import asyncio
@@ -10,7 +14,9 @@ import struct
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from rain.exec import dialect
 from rain.exec.engine import Engine, EngineGone
@@ -20,15 +26,28 @@ FRAME_BYTES_MAX = 1 << 24
 """A longer frame is no frame: the stream is broken."""
 READ_BYTES = 64 * 1024
 KEPT_BYTES_MAX = 128 * 1024 * 1024
-"""Of one attempt. The engine keeps 10 MiB of text, frames add to that."""
+"""Of one attempt. The engine keeps 100 MB of text, frames add to that."""
+ENGINE_BYTES_MAX = 80_000_000
+"""Written by an engine: of the five files that it is told to keep, it has begun the last one, and
+drops the first next."""
+WRITTEN_AROUND_BYTES = 70
+"""What an engine writes around each piece."""
 KEPT_FOLDER_BYTES_MAX = 2 * 1024 * 1024 * 1024
 KEPT_FILES_MAX = 20_000
 KEEPS_PER_PRUNE = 64
 
+TAIL_BYTES_MAX = 256 * 1024
+"""Of the end of one log, that other PCs keep a copy of."""
+TAIL_READ_BYTES = 1024 * 1024
+
 STDOUT = 1
 STDERR = 2
+REMARK = 3
+"""Not the task's: words of Rain's about its log."""
+STREAMS = (STDOUT, STDERR, REMARK)
 
 _HEADER = struct.Struct(">BxxxI")
+_LEFT_OUT = struct.Struct(">QQ")
 
 Chunk = tuple[int, bytes]
 
@@ -53,7 +72,7 @@ class FrameSplitter:
         start = 0
         while len(self._pending) - start >= _HEADER.size:
             stream, length = _HEADER.unpack_from(self._pending, start)
-            if stream not in (0, STDOUT, STDERR) or length > FRAME_BYTES_MAX:
+            if stream not in (0, *STREAMS) or length > FRAME_BYTES_MAX:
                 self._is_broken = True
                 break
             end = start + _HEADER.size + length
@@ -67,9 +86,56 @@ class FrameSplitter:
 
 def frame(stream: int, content: bytes) -> bytes:
     """One frame, as the engine writes it."""
-    assert stream in (STDOUT, STDERR), "a task has two streams"
+    assert stream in STREAMS, "a task has two streams, Rain one"
     assert len(content) <= FRAME_BYTES_MAX, "the caller cuts"
     return _HEADER.pack(stream, len(content)) + content
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The end of a log."""
+
+    left_out: tuple[int, int]
+    """Bytes of stdout and of stderr that came before."""
+    frames: bytes
+
+    def packed(self) -> bytes:
+        """As it is copied; empty where nothing was printed."""
+        return _LEFT_OUT.pack(*self.left_out) + self.frames if self.frames else b""
+
+    def chunks(self) -> list[Chunk]:
+        return FrameSplitter().feed(self.frames)
+
+
+def unpacked(copied: bytes) -> Tail | None:
+    """What somebody keeps as a copy; None for what is none."""
+    if len(copied) < _LEFT_OUT.size:
+        return None
+    out, err = _LEFT_OUT.unpack_from(copied)
+    return Tail((out, err), copied[_LEFT_OUT.size :])
+
+
+PACKED_BYTES_MAX = TAIL_BYTES_MAX + _LEFT_OUT.size
+
+
+def tail_of(file: BinaryIO, bytes_max: int = TAIL_BYTES_MAX) -> Tail:
+    """The last whole frames of a log that fit; steps from frame to frame, keeps none in memory."""
+    start = max(0, file.seek(0, os.SEEK_END) - bytes_max)
+    left_out = {STDOUT: 0, STDERR: 0, REMARK: 0}
+    position, window, window_at = 0, b"", 0
+    while position < start:
+        if not window_at <= position <= window_at + len(window) - _HEADER.size:
+            file.seek(position)
+            window, window_at = file.read(TAIL_READ_BYTES), position
+            if len(window) < _HEADER.size:
+                break
+        stream, length = _HEADER.unpack_from(window, position - window_at)
+        if stream not in (0, *STREAMS):
+            return Tail((0, 0), b"")
+        left_out[stream or STDOUT] += length
+        position += _HEADER.size + length
+    file.seek(position)
+    return Tail((left_out[STDOUT], left_out[STDERR]), file.read(bytes_max))
 
 
 class KeptLogs:
@@ -107,6 +173,22 @@ class KeptLogs:
         with self.path(attempt_key).open("rb") as file:
             while received := file.read(READ_BYTES):
                 yield splitter.feed(received)
+
+    def keys(self) -> list[str]:
+        """Of all kept logs in which anything is printed."""
+        found: list[str] = []
+        with suppress(FileNotFoundError), os.scandir(self._folder) as entries:
+            for entry in entries:
+                with suppress(OSError):
+                    if entry.name.endswith(".log") and entry.stat().st_size:
+                        found.append(entry.name.removesuffix(".log"))
+        return sorted(found)
+
+    def tail(self, attempt_key: str) -> Tail:
+        """The end of a kept log; empty where there is none."""
+        with suppress(OSError), self.path(attempt_key).open("rb") as file:
+            return tail_of(file)
+        return Tail((0, 0), b"")
 
 
 def prune(folder: Path, bytes_max: int, files_max: int) -> int:
@@ -191,6 +273,14 @@ class LogSource:
         self._is_closed = False
 
     def batches(self) -> Iterator[list[Chunk]]:
+        written = 0
+        for chunks in self._chunks():
+            written += sum(len(content) + WRITTEN_AROUND_BYTES for _, content in chunks)
+            yield chunks
+        if written >= ENGINE_BYTES_MAX:
+            yield [(REMARK, b"as long as an engine keeps a log: its beginning may be gone")]
+
+    def _chunks(self) -> Iterator[list[Chunk]]:
         if self._kept.has(self._key):
             yield from self._kept.chunks(self._key)
             return

@@ -17,7 +17,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +45,7 @@ from rain.exec.kernel import (
     open_private,
     read_text,
     reaped,
+    running_ms,
     signal_group,
     wait_until_ended,
 )
@@ -55,8 +56,9 @@ from rain.exec.labels import (
     environment_of,
     is_key,
 )
-from rain.exec.logs import READ_BYTES, STDERR, STDOUT, KeptLogs, frame
+from rain.exec.logs import REMARK, STDERR, STDOUT, KeptLogs
 from rain.exec.policy import OwnerPolicy
+from rain.exec.printed import STREAM_BYTES_MAX, STREAMS_BY_NAME, cut, frames, read_from, remarks
 from rain.exec.secret_files import write_files
 from rain.model import AttemptId, JobSpec
 from rain.sched.identity import attempt_key
@@ -65,15 +67,15 @@ LIVE_MAX = 1_024
 LIVE_SHARE = 4
 """Of the files this agent may have open, watching attempts takes one part in so many at
 most; the rest is for peers, disk and logs."""
-NICE = "10"
+NICE = "39"
+"""Added to the agent's own, whatever that is: the last there is. The owner goes first, and Rain.
+Where the kernel groups processes by session, the task's whole session is put last as well."""
 FOLLOW_INTERVAL_S = 0.1
 KILL_WAIT_S = 10.0
 YOUNG_S = 1.0
 """A TERM this soon after the start may come before the command is there to hear it: it is sent once
 more."""
 SWEEP_INTERVAL_S = 5.0
-STREAM_BYTES_MAX = 8 * 1024 * 1024
-"""Of stdout and of stderr each; what is longer starts anew, as the engine's logs do."""
 
 # TERM goes to the whole group. Deaf while it writes down birth and end, the shell hears it (and
 # does nothing) while the command runs: a command inherits deafness, but no deed.
@@ -81,6 +83,7 @@ _SCRIPT = """
 trap '' HUP INT TERM; mask=$(umask); umask 077
 move=$1; folder=$2; work=$3; files=$4; shift 4
 ulimit -S -n "$files" 2>/dev/null
+[ ! -w /proc/$$/autogroup ] || echo 19 > /proc/$$/autogroup
 read -r stat < /proc/$$/stat
 read -r boot < /proc/sys/kernel/random/boot_id
 echo "$boot $stat" > "$folder/birth.new" && "$move" "$folder/birth.new" "$folder/birth" || exit 125
@@ -187,8 +190,8 @@ class ProcessExecutor:
                 found.append(self._found(key))
                 continue
             started_unix_ms = self._started_unix_ms(key)
-            running_ms = max(0, now_unix_ms() - started_unix_ms)
-            found.append(ContainerFound(key, started_unix_ms, running_ms=running_ms))
+            since_ms = running_ms(read_text(Path(f"/proc/{pid}/stat")))
+            found.append(ContainerFound(key, started_unix_ms, running_ms=since_ms))
             if live is None:
                 self._watch(key, _Live(attempt_id, pid, False, _now_s()))
         return tuple(found)
@@ -341,7 +344,7 @@ class ProcessExecutor:
             return
         with suppress(OSError):
             if not self._kept.has(attempt_key):
-                self._kept.keep(attempt_key, _frames(folder))
+                self._kept.keep(attempt_key, frames(folder))
         shutil.rmtree(folder, ignore_errors=True)
 
     async def logs(self, attempt_key: str, follow: bool) -> AsyncIterator[tuple[int, bytes]]:
@@ -349,13 +352,16 @@ class ProcessExecutor:
         if not is_key(attempt_key):
             return
         folder = self._tasks_folder / attempt_key
-        offsets = {STDOUT: 0, STDERR: 0}
+        offsets, told = {STDOUT: 0, STDERR: 0, REMARK: 0}, 0
         while folder.exists():
             # Asked before the reading: what it prints until it ends is read after it ended.
             is_running = attempt_key in self._live
             any_read = False
-            for stream, name in ((STDOUT, "stdout"), (STDERR, "stderr")):
-                content = _read_from(folder / name, offsets[stream])
+            for remark in remarks(folder)[told:]:
+                told += 1
+                yield remark
+            for stream, name in STREAMS_BY_NAME:
+                content = read_from(folder / name, offsets[stream])
                 if content is None:
                     offsets[stream] = 0
                 elif content:
@@ -380,7 +386,7 @@ class ProcessExecutor:
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
             for key in list(self._live):
-                for name in ("stdout", "stderr"):
+                for _, name in STREAMS_BY_NAME:
                     cut(self._tasks_folder / key / name, STREAM_BYTES_MAX)
 
     async def _disk_bytes(self, key: str) -> int:
@@ -451,15 +457,6 @@ def refusal(spec: JobSpec) -> str:
     return secret_files.refusal(spec)
 
 
-def cut(path: Path, bytes_max: int) -> bool:
-    """Empties a stream that has grown too long; its writer appends and does not notice."""
-    with suppress(OSError):
-        if path.stat().st_size > bytes_max:
-            os.truncate(path, 0)
-            return True
-    return False
-
-
 def _base_environment(work: Path) -> dict[str, str]:
     """All that is taken from the agent's environment."""
     return {
@@ -479,22 +476,3 @@ async def _is_set_within(event: asyncio.Event, timeout_s: float) -> bool:
     except TimeoutError:
         return False
     return True
-
-
-def _frames(folder: Path) -> Iterator[bytes]:
-    for stream, name in ((STDOUT, "stdout"), (STDERR, "stderr")):
-        with suppress(FileNotFoundError), (folder / name).open("rb") as file:
-            while content := file.read(READ_BYTES):
-                yield frame(stream, content)
-
-
-def _read_from(path: Path, offset: int) -> bytes | None:
-    """What was appended since; None: the stream started anew."""
-    try:
-        with path.open("rb") as file:
-            if file.seek(0, os.SEEK_END) < offset:
-                return None
-            file.seek(offset)
-            return file.read(READ_BYTES)
-    except OSError:
-        return b""

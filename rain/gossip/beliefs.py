@@ -28,6 +28,7 @@ from rain.effects import (
 )
 from rain.gossip.config import GossipConfig
 from rain.gossip.health import OwnHealth
+from rain.gossip.lives import FormerLives, Lives
 from rain.gossip.member import (
     Member,
     are_acceptable_facts,
@@ -57,6 +58,7 @@ class Beliefs:
         rng: random.Random,
         now_ms: int,
         rows: Sequence[MemberRow],
+        lives: Lives,
     ) -> None:
         self.own = replace(
             own,
@@ -65,6 +67,8 @@ class Beliefs:
         )
         self.proofs = proofs
         self.roster = Roster(own.record.node_id, rows)
+        self.lives = lives
+        self.former = FormerLives()
         self.updates = Updates()
         self.health = OwnHealth(config.probe_interval_ms)
         self.out: list[Output] = []
@@ -103,6 +107,8 @@ class Beliefs:
         self.proofs.check()
         self.updates.check()
         self.health.check()
+        self.lives.check()
+        self.former.check()
         members = self.roster.all()
         suspects = [m.record.node_id for m in members if m.record.state is MemberState.SUSPECT]
         assert sorted(self._suspicions) == suspects, "G5: a suspicion for each suspect"
@@ -196,6 +202,10 @@ class Beliefs:
     def _refute(self, claim: MemberRecord, sender: NodeId) -> None:
         own = self.own.record
         is_old = claim_order(claim)[:2] < claim_order(own)[:2]
+        is_mine = claim.boot_epoch != own.boot_epoch and self.proofs.is_own_word(claim)
+        if is_mine and (reminded := self.lives.remind(claim.boot_epoch)) is not None:
+            self.log("disk_old", ("remembered_boot_epoch", claim.boot_epoch))
+            self.emit(reminded)
         if not is_old and not self.proofs.is_proven(claim, own):
             self.drop("unsigned")
             return
@@ -335,6 +345,8 @@ class Beliefs:
             self._note_repeated(claim, now_ms)
             return
         self._settle(change[0], claim, sender, now_ms, was_sound)
+        if sender == claim.node_id and change[0] is not None:
+            self._end_life(change[0].record, claim, now_ms)
         if is_doubted:
             self.emit(Send(claim.node_id, Rumours((claim,))))
         elif sender == claim.node_id and not from_table and _is_up(*change):
@@ -436,6 +448,16 @@ class Beliefs:
         self.tell_all(Rumours((member.record,), (member.facts_record,)), but=node_id)
         self.emit(Post(node_id, self.table(reply=True)))
 
+    def _end_life(self, last: MemberRecord, present: MemberRecord, now_ms: int) -> None:
+        if last.boot_epoch < present.boot_epoch:
+            self.former.end(last, now_ms)
+
+    def remind(self, node_id: NodeId, now_ms: int) -> None:
+        """It speaks. Who starts with an old disk cannot know by itself that it was here since."""
+        former = self.former.due(node_id, now_ms)
+        if former is not None:
+            self.emit(Send(node_id, Rumours((former,))))
+
     def _make_room(self) -> bool:
         absent = self._retries.absent()
         if absent:
@@ -444,6 +466,7 @@ class Beliefs:
 
     def _forget(self, node_id: NodeId) -> None:
         self.roster.forget(node_id)
+        self.former.forget(node_id)
         self.updates.forget(node_id)
         self._retries.drop(node_id)
 

@@ -19,6 +19,7 @@ G5  suspicions belong to exactly the suspects; accusers and timeouts in bounds
 G6  own health stays in 0..8
 G7  who is absent is being retried or remembered as left, and nobody else is
 G8  the deadline told is the soonest of all
+G10 the own lives are ordered: what outlived this one is later (lives.py)
 G9  what is said of a node counts while trust admits it; the barred are down, and unknown here
 
 Nobody speaks for another: what a member is, or that it left, it has signed itself, and accusations
@@ -51,6 +52,7 @@ from rain.effects import (
     MemberUp,
     Notice,
     Output,
+    PeerReset,
     Post,
     Received,
     Record,
@@ -64,6 +66,7 @@ from rain.gossip.beliefs import Beliefs
 from rain.gossip.config import GossipConfig as GossipConfig
 from rain.gossip.courtesies import Courtesies
 from rain.gossip.health import LAG_FORBIDS_MS
+from rain.gossip.lives import Lives
 from rain.gossip.member import Member, is_unspecified, own_member
 from rain.gossip.messages import (
     Ack,
@@ -79,7 +82,7 @@ from rain.gossip.messages import (
 from rain.gossip.probe import choose
 from rain.gossip.prober import Prober
 from rain.gossip.proofs import Proofs
-from rain.gossip.records import MemberRow
+from rain.gossip.records import LifeRow, MemberRow
 from rain.model import Address, Facts, Identity, NodeId
 
 
@@ -107,7 +110,9 @@ class Membership:
         rows = [row for row in recovered if isinstance(row, MemberRow)]
         own = own_member(identity, address, facts)
         self._proofs = Proofs(identity.node_id, sign, verify)
-        self._beliefs = Beliefs(own, self._proofs, config, rng, now_ms, rows)
+        lives = [row for row in recovered if isinstance(row, LifeRow)]
+        self._lives = Lives(identity.boot_epoch, lives)
+        self._beliefs = Beliefs(own, self._proofs, config, rng, now_ms, rows, self._lives)
         self._prober = Prober(self._beliefs, config, rng)
         self._courtesies = Courtesies()
         self._announced_alone = 0
@@ -137,7 +142,8 @@ class Membership:
         elif self._goodbye_at_ms <= now_ms:
             self._say_goodbye(now_ms)
         self._deadline_ms = self._soonest_ms()
-        return [*self._beliefs.roster.unwritten(), *self._beliefs.out]
+        written = self._lives.unwritten() + self._beliefs.roster.unwritten()
+        return [*written, *self._beliefs.out]
 
     def next_deadline_ms(self) -> int | None:
         return self._deadline_ms
@@ -173,6 +179,10 @@ class Membership:
         ]
         return sorted([self._beliefs.own, *shown], key=lambda member: member.record.node_id)
 
+    def outlived_by(self) -> int:
+        """A later life of this node that peers remember; 0: there is none. Then it starts anew."""
+        return self._lives.outlived_by
+
     @property
     def dropped(self) -> dict[str, int]:
         """What peers sent in vain, by reason."""
@@ -197,6 +207,8 @@ class Membership:
                 self._on_barred(node_id)
             case MemberSilent(node_id=node_id):
                 self._prober.probe_silent(node_id, now_ms)
+            case PeerReset(node_id=node_id):
+                self._prober.probe_reset(node_id, now_ms)
             case StopRequested():
                 if self._handover_until_ms is None:
                     self._handover_until_ms = now_ms + self._config.handover_timeout_ms
@@ -240,6 +252,7 @@ class Membership:
 
     def _announce(self, now_ms: int) -> None:
         config, is_alone = self._config, not self._beliefs.roster.here()
+        self._lives.begin()
         self._beliefs.emit(Broadcast(self._beliefs.join(reply=is_alone)))
         if is_alone:
             self._announced_alone += 1
@@ -304,8 +317,10 @@ class Membership:
             return  # a broadcast comes back to its sender
         held = self._beliefs.roster.get(sender)
         boot_epoch = held.record.boot_epoch if held and held.confirmed else -1
-        if 0 < event.boot_epoch < boot_epoch:
+        if held is not None and 0 < event.boot_epoch < held.record.boot_epoch:
             self._beliefs.drop("older_life")
+            if self._courtesies.is_due(sender, now_ms):
+                self._beliefs.answer(event, Rumours((held.record,)))
             return
         if not event.by_stream:
             self._beliefs.reroute(sender, event.source)
@@ -335,6 +350,7 @@ class Membership:
                 self._learn(event, updates, facts, now_ms)
             case _:
                 self._beliefs.drop("not_gossip")
+        self._beliefs.remind(sender, now_ms)
         if held is not None and not held.is_here:
             self._maybe_tell_of_death(event, now_ms)
 

@@ -3,7 +3,8 @@
 A round opens with a ping. Unanswered for the ack timeout, it widens: helpers are asked to ping the
 target, and the target is pinged over its stream. Any acknowledgement until the end of the round is
 success; a helper that did not reach the target says so (Nack), which tells a dead target from a
-sick prober. An urgent round is wide from the start and widens once more. The other end of a
+sick prober. An urgent round is wide from the start and widens once more; so does a hinted
+one, that a broken stream gave rise to. The other end of a
 relayed probe is a relay: whose question it is, and when to say that nothing came back.
 """
 
@@ -27,6 +28,7 @@ class Probe:
     until_ms: int
     widen_at_ms: int | None
     urgent: bool = False
+    hinted: bool = False
     helpers: tuple[NodeId, ...] = ()
     nacked: tuple[NodeId, ...] = ()
 
@@ -75,6 +77,13 @@ class Probes:
 
     def is_urgent(self, target: NodeId) -> bool:
         return any(probe.urgent and probe.target == target for probe in self._probes.values())
+
+    def is_hastened(self, target: NodeId) -> bool:
+        """Is it being asked in all ways already?"""
+        return any(
+            (probe.urgent or probe.hinted) and probe.target == target
+            for probe in self._probes.values()
+        )
 
     def widening(self, now_ms: int) -> list[Probe]:
         """Rounds whose direct ping stayed unanswered; each is named once."""
@@ -163,6 +172,8 @@ class Probes:
         assert len(self._relays) <= RELAYS_MAX, "G4: relays bounded"
         urgent = [probe.target for probe in self._probes.values() if probe.urgent]
         assert len(urgent) == len(set(urgent)), "G4: one urgent round per member"
+        hinted = [probe.target for probe in self._probes.values() if probe.hinted]
+        assert len(hinted) == len(set(hinted)), "G4: one hinted round per member"
 
 
 def choose(items: tuple[_Item, ...] | list[_Item], count: int, rng: random.Random) -> list[_Item]:

@@ -49,6 +49,17 @@ class Prober:
         elif not self._probes.is_urgent(node_id):
             self._probe_urgently(node_id, now_ms)
 
+    def probe_reset(self, node_id: NodeId, now_ms: int) -> None:
+        """A stream to it broke: ask in all ways at once. No answer makes a suspect, as ever."""
+        held = self._beliefs.roster.get(node_id)
+        if held is None or not held.is_here or self._probes.is_hastened(node_id):
+            return
+        round_ms, ack_timeout_ms = self._config.probe_interval_ms, self._config.ack_timeout_ms
+        probe = self._probes.open(node_id, now_ms, round_ms, ack_timeout_ms)
+        probe.hinted = True
+        self._ping(node_id, probe.sequence)
+        self._widen(probe)
+
     def pass_deadline(self, now_ms: int) -> None:
         for probe in self._probes.widening(now_ms):
             self._widen(probe)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import msgspec
 from msgspec.structs import replace
 
-from rain.claims import Sign, Verify
+from rain.claims import Sign, Verify, lasting_fields
 from rain.effects import Admitted
 from rain.gossip.messages import FactsRecord, MemberRecord
 from rain.model import MemberState, NodeId
@@ -29,6 +29,8 @@ WAITING_MAX = 64
 VERDICTS_MAX = 2_048
 """Signatures that were checked and are not checked again; false ones too."""
 MEMBER_CONTEXT = "rain member"
+FACTS_FIELDS_FIRST = 9
+"""Of facts when they were first signed; later ones count where they are not the default."""
 FACTS_CONTEXT = "rain facts"
 """What tells one kind of signed content from every other."""
 
@@ -108,6 +110,11 @@ class Proofs:
             return True
         return self._verdict(claim.node_id, claim.signature, member_content(claim))
 
+    def is_own_word(self, claim: MemberRecord) -> bool:
+        """Did this node itself sign this, in whatever life?"""
+        assert claim.node_id == self._id, "of itself"
+        return self.is_proven(claim, None)
+
     def are_proven_facts(self, record: FactsRecord) -> bool:
         return self._verdict(record.node_id, record.signature, facts_content(record))
 
@@ -147,7 +154,8 @@ def member_content(record: MemberRecord) -> bytes:
 
 
 def facts_content(record: FactsRecord) -> bytes:
-    return msgspec.msgpack.encode((FACTS_CONTEXT, record.node_id, record.boot_epoch, record.facts))
+    facts = lasting_fields(record.facts, FACTS_FIELDS_FIRST)
+    return msgspec.msgpack.encode((FACTS_CONTEXT, record.node_id, record.boot_epoch, facts))
 
 
 def _own_word(record: MemberRecord) -> tuple[int, int, bool, str, bytes]:

@@ -6,6 +6,7 @@ the same member replaces the older one and starts afresh.
 """
 
 from dataclasses import dataclass
+from operator import attrgetter
 
 from rain.gossip.member import packed_bytes
 from rain.gossip.messages import MEMBERS_MAX, UPDATES_PER_PACKET_MAX, FactsRecord, MemberRecord
@@ -19,10 +20,11 @@ ENTRIES_MAX = 2 * (MEMBERS_MAX + 1)
 
 @dataclass(slots=True)
 class _Entry:
+    key: tuple[bool, NodeId]
     update: MemberRecord | FactsRecord
     size_bytes: int
-    number: int
-    transmissions: int = 0
+    urgency: tuple[int, int]
+    """How often it was told, and how new it is (below zero): the smaller goes first."""
 
 
 class Updates:
@@ -31,6 +33,8 @@ class Updates:
     def __init__(self) -> None:
         self._entries: dict[tuple[bool, NodeId], _Entry] = {}
         self._last_number = 0
+        self._smallest_bytes = UPDATES_BYTES_MAX
+        """No entry is smaller: with less room than this nothing more fits."""
         self._transmissions_max = TRANSMISSIONS_MULTIPLE
 
     def is_empty(self) -> bool:
@@ -39,7 +43,9 @@ class Updates:
     def tell(self, update: MemberRecord | FactsRecord) -> None:
         self._last_number += 1
         key = (isinstance(update, FactsRecord), update.node_id)
-        self._entries[key] = _Entry(update, packed_bytes(update), self._last_number)
+        entry = _Entry(key, update, packed_bytes(update), (0, -self._last_number))
+        self._entries[key] = entry
+        self._smallest_bytes = min(self._smallest_bytes, entry.size_bytes)
 
     def forget(self, node_id: NodeId) -> None:
         self._entries.pop((False, node_id), None)
@@ -53,7 +59,9 @@ class Updates:
         records = [] if first is None else [first]
         facts: list[FactsRecord] = []
         bytes_left = UPDATES_BYTES_MAX - sum(packed_bytes(record) for record in records)
-        for key, entry in sorted(self._entries.items(), key=_urgency):
+        for entry in sorted(self._entries.values(), key=attrgetter("urgency")):
+            if bytes_left < self._smallest_bytes:
+                break
             if len(records) + len(facts) >= UPDATES_PER_PACKET_MAX:
                 break
             if entry.size_bytes > bytes_left:
@@ -65,9 +73,10 @@ class Updates:
             else:
                 records.append(entry.update)
             bytes_left -= entry.size_bytes
-            entry.transmissions += 1
-            if entry.transmissions >= self._transmissions_max:
-                del self._entries[key]
+            transmissions, newness = entry.urgency
+            entry.urgency = (transmissions + 1, newness)
+            if transmissions + 1 >= self._transmissions_max:
+                del self._entries[entry.key]
         return tuple(records), tuple(facts)
 
     def check(self) -> None:
@@ -79,7 +88,3 @@ class Updates:
 def transmissions_max(members: int) -> int:
     """4 * ceil(log10(members + 1)): that logarithm is the number of decimal digits."""
     return TRANSMISSIONS_MULTIPLE * len(str(max(1, members)))
-
-
-def _urgency(item: tuple[tuple[bool, NodeId], _Entry]) -> tuple[int, int]:
-    return item[1].transmissions, -item[1].number

@@ -87,6 +87,11 @@ def own_address(bound: str = EVERYWHERE) -> str:
     return real[0] if real else LOOPBACK
 
 
+def own_addresses() -> frozenset[str]:
+    """Of all interfaces that packets may come from, loopback aside."""
+    return frozenset(interface.address for interface in list_interfaces())
+
+
 def is_loopback(address: str) -> bool:
     return address.startswith("127.")
 

@@ -159,6 +159,9 @@ class Connection:
         self.boot_epoch = 0
         address = writer.get_extra_info("peername") or ("", 0)
         self.host: str = address[0]
+        own = writer.get_extra_info("sockname") or ("", 0)
+        self.own_host: str = own[0]
+        """The address of this PC that it goes out from, or came in at."""
 
     @property
     def is_closed(self) -> bool:

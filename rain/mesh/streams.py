@@ -10,17 +10,24 @@ accepting.py and meeting.py). Without a certificate it comes to the door, where 
 or to renew and nothing else: DOOR_MAX at once, STRANGER_BYTES_MAX of words, DOOR_TIMEOUT_MS. A
 connection outlives what it was let in by, so `review` asks again for all of them and hangs up on
 those who were removed or have expired since.
+
+A connection that ends without a goodbye, or is refused, is a hint that its node may be gone (see
+hints.py). To the node of `hold` a line is kept open when nothing is posted, so that both ends are
+told at once when the other one's agent ends.
 """
 
 import asyncio
+import contextlib
 import socket
+import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Coroutine
 
 from rain.mesh.accepting import BACKLOG, NEWCOMER_TIMEOUT_MS, Acceptor, Place, Places
 from rain.mesh.calls import IDLE_TIMEOUT_MS, Callee, Caller, CallError, Serve
-from rain.mesh.discovery import EVERYWHERE, is_ipv4
+from rain.mesh.discovery import EVERYWHERE, is_ipv4, is_loopback
 from rain.mesh.frames import CONTENT_BYTES_MAX, BrokenConnection, Connection, Posted
+from rain.mesh.hints import HUNG_UP, Gone, Hints, is_refused
 from rain.mesh.meeting import REFUSED_BY_PEER, Admit, Evidence, Meeting, Shown, accept_tls
 from rain.mesh.tls import TlsIdentity
 from rain.mesh.transport import bind_error
@@ -40,6 +47,10 @@ DOOR_PER_HOST_MAX = 4
 DOOR_TIMEOUT_MS = 10_000
 CONNECTIONS_MAX = 1_024
 CONNECTIONS_PER_MEMBER_MAX = 8
+HOLD_INTERVAL_MS = 1_000
+"""How often the line that is held is looked after."""
+GOODBYE_MARGIN_MS = 5_000
+"""Who says nothing for IDLE_TIMEOUT_MS hangs up, and means no harm by it."""
 
 FindAddress = Callable[[NodeId], Address | None]
 ReceiveFrame = Callable[[NodeId, int, bytes, str], object]
@@ -82,7 +93,10 @@ class Streams:
         door: Door | None,
         misled: Callable[[NodeId, Address], None] = lambda node_id, address: None,
         evidence: Evidence = lambda bundle: b"",
+        gone: Gone = lambda node_id: None,
     ) -> None:
+        self._hints = Hints(gone, time.monotonic)
+        self._held: NodeId | None = None
         self._bind = EVERYWHERE
         self._port = 0
         self._tls = tls
@@ -156,17 +170,29 @@ class Streams:
         """Deliver this frame, if that node can be reached now."""
         assert len(body) <= CONTENT_BYTES_MAX, f"a frame of {len(body)} bytes"
         assert to != self._node_id, "a node posts nothing to itself"
-        line = self._lines.get(to)
+        line = self._line(to)
         if line is None:
-            if len(self._lines) >= PEERS_MAX or self._group is None or self._closed.is_set():
-                return self._count("no_line")
-            line = self._lines[to] = _Line()
-            self._spawn(self._deliver_forever(to, line))
+            return self._count("no_line")
         if len(line.frames) >= QUEUE_FRAMES_MAX or line.waiting_bytes + len(body) > QUEUE_BYTES_MAX:
             return self._count("queue_full")
         line.frames.append(body)
         line.waiting_bytes += len(body)
         return line.wake.set()
+
+    def hold(self, to: NodeId | None) -> None:
+        """Keep the line to that node open from now on, and to no other."""
+        assert to != self._node_id, "a node holds no line to itself"
+        self._held = to
+        line = self._line(to) if to is not None else None
+        if line is not None:
+            line.wake.set()
+
+    def leave_addresses(self, own: Container[str]) -> None:
+        """Hang up what goes out from an address that is none of this PC's any more."""
+        for connection in self._outgoing():
+            if connection.own_host not in own and not is_loopback(connection.own_host):
+                self._count("address_gone")
+                connection.abort()
 
     def serve(self, verb: str, serve: Serve) -> None:
         """Answer calls of that verb by this generator function."""
@@ -196,10 +222,8 @@ class Streams:
 
     def review(self) -> None:
         """Hang up on everybody who may not be here any more."""
-        posting = [line.connection for line in self._lines.values()]
-        calling = [caller.connection for caller in self._callers.values()]
-        for connection in [*self._members, *posting, *calling]:
-            if connection is None or connection.is_closed:
+        for connection in [*self._members, *self._outgoing()]:
+            if connection.is_closed:
                 continue
             reason = self._meeting.refusal_now(connection)
             if reason:
@@ -208,14 +232,28 @@ class Streams:
 
     # --- out -------------------------------------------------------------------------------------
 
+    def _line(self, to: NodeId) -> _Line | None:
+        line = self._lines.get(to)
+        if line is None:
+            if len(self._lines) >= PEERS_MAX or self._group is None or self._closed.is_set():
+                return None
+            line = self._lines[to] = _Line()
+            self._spawn(self._deliver_forever(to, line))
+        return line
+
+    def _outgoing(self) -> list[Connection]:
+        lines = [line.connection for line in self._lines.values()]
+        calls = [caller.connection for caller in self._callers.values()]
+        return [each for each in (*lines, *calls) if each is not None]
+
     async def _deliver_forever(self, to: NodeId, line: _Line) -> None:
         watcher: asyncio.Task[None] | None = None
         try:
-            while await self._has_work(line):
+            while await self._has_work(to, line):
                 try:
                     if line.connection is None or line.connection.is_closed:
                         line.connection = await self._redial(to, line)
-                        watcher = self._spawn(self._watch(line.connection))
+                        watcher = self._spawn(self._watch(to, line.connection))
                     while line.frames:
                         body = line.frames.popleft()
                         line.waiting_bytes -= len(body)
@@ -232,15 +270,22 @@ class Streams:
             if line.connection is not None:
                 await line.connection.end()
 
-    async def _has_work(self, line: _Line) -> bool:
+    async def _has_work(self, to: NodeId, line: _Line) -> bool:
         """False: nothing was posted for so long that the connection is not worth keeping."""
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + IDLE_TIMEOUT_MS / 1_000
         while not line.frames:
-            line.wake.clear()
-            try:
-                async with asyncio.timeout(IDLE_TIMEOUT_MS / 1_000):
-                    await line.wake.wait()
-            except TimeoutError:
+            is_held = self._held == to
+            is_down = line.connection is None or line.connection.is_closed
+            if is_held and is_down and loop.time() >= line.retry_at:
+                return True
+            if not is_held and loop.time() >= ends_at:
                 return False
+            line.wake.clear()
+            with contextlib.suppress(TimeoutError):
+                until = loop.time() + HOLD_INTERVAL_MS / 1_000 if is_held else ends_at
+                async with asyncio.timeout_at(until):
+                    await line.wake.wait()
         return True
 
     async def _redial(self, to: NodeId, line: _Line) -> Connection:
@@ -261,12 +306,15 @@ class Streams:
         line.failed_address = None
         return connection
 
-    async def _watch(self, connection: Connection) -> None:
+    async def _watch(self, to: NodeId, connection: Connection) -> None:
         """Nothing comes back on a control connection but its end; the next post dials anew."""
         try:
             await connection.receive()
         except BrokenConnection as error:
             self._count(error.reason)
+            if error.reason in HUNG_UP:
+                self._hints.give(to)
+                self._lines[to].wake.set()
         else:
             self._count("unexpected")
         finally:
@@ -286,6 +334,8 @@ class Streams:
                     del self.refusals[next(iter(self.refusals))]
             else:
                 self._misled(to, address)
+                if is_refused(error):
+                    self._hints.give(to)
             raise
         self.refusals.pop(to, None)
         return connection
@@ -326,13 +376,21 @@ class Streams:
         self._members[connection] = peer
         self._acceptor.newcomers.know(connection.host)
         callee = Callee(connection, self._verbs, self._spawn, self._count)
+        heard_s = time.monotonic()
         try:
             while True:
                 frame = await connection.receive()
+                heard_s = time.monotonic()
                 if isinstance(frame, Posted):
                     self._receive(peer, connection.boot_epoch, frame.body, connection.host)
                 else:
                     callee.handle(frame)
+        except BrokenConnection as error:
+            quiet_ms = (time.monotonic() - heard_s) * 1_000
+            is_goodbye = quiet_ms >= IDLE_TIMEOUT_MS - GOODBYE_MARGIN_MS
+            if error.reason in HUNG_UP and not (is_goodbye and error.reason == "closed"):
+                self._hints.give(peer)
+            raise
         finally:
             callee.close()
             del self._members[connection]

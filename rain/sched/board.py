@@ -23,7 +23,8 @@ TaskKey = tuple[JobId, int]
 class _Queue:
     """The waiting tasks of one job, smallest first. The heap may name tasks that left."""
 
-    def __init__(self) -> None:
+    def __init__(self, rank: JobRank) -> None:
+        self.rank = rank
         self.waiting: dict[int, None] = {}
         self._heap: list[int] = []
 
@@ -60,14 +61,18 @@ class Board:
         self._on_node: dict[NodeId, dict[AttemptId, None]] = {}
         self._used: dict[NodeId, Resources] = {}
         self._active: dict[JobId, int] = {}
+        self._need: dict[JobId, Resources] = {}
+        """Of a task, by job with an active attempt."""
         for job_id in table.jobs():
-            self._refresh(job_id)
-            for task in table.decided_tasks(job_id):
-                self._update(job_id, task)
+            self._read(job_id)
 
     def learn(self, news: Iterable[JobPatch]) -> None:
         """Bring the index up to what the table says of all that the news touches."""
         for patch in news:
+            if patch.forgotten:
+                self.forget(patch.job_id)
+                self._read(patch.job_id)  # it may be back, where its tombstone fell at once
+                continue
             if patch.job is not None or patch.cancelled_through:
                 self._refresh(patch.job_id)
             if patch.job is not None:
@@ -78,12 +83,10 @@ class Board:
                     self._update(patch.job_id, task)
 
     def forget(self, job_id: JobId) -> None:
-        """The table is about to forget this job."""
+        """The table forgets this job."""
         self._drop_queue(job_id)
         for attempt_id in self.attempts_of(job_id):
-            job = self._table.job(job_id)
-            assert job is not None, "only attempts of known jobs are on the board"
-            self._leave(attempt_id, job.spec.need)
+            self._leave(attempt_id)
 
     # --- What waits ------------------------------------------------------------------------------
 
@@ -145,6 +148,10 @@ class Board:
     def used_on(self, node_id: NodeId) -> Resources:
         return self._used.get(node_id, Resources())
 
+    def active_jobs(self) -> set[JobId]:
+        """With an active attempt."""
+        return set(self._active)
+
     def active_count(self, job_id: JobId) -> int:
         return self._active.get(job_id, 0)
 
@@ -163,6 +170,11 @@ class Board:
 
     # --- Inside ----------------------------------------------------------------------------------
 
+    def _read(self, job_id: JobId) -> None:
+        self._refresh(job_id)
+        for task in self._table.decided_tasks(job_id):
+            self._update(job_id, task)
+
     def _refresh(self, job_id: JobId) -> None:
         """A job appeared or was cancelled: all its tasks may have started or ceased to wait."""
         self._drop_queue(job_id)
@@ -179,7 +191,7 @@ class Board:
         known = self._attempt_of.get((job_id, task))
         if known != attempt_id:
             if known is not None:
-                self._leave(known, job.spec.need)
+                self._leave(known)
             if attempt_id is not None:
                 self._enter(attempt_id, job.spec.need)
         if cell.stage is Stage.PENDING and not self._table.is_task_over(job_id, task):
@@ -194,19 +206,20 @@ class Board:
         self._on_node.setdefault(node_id, {})[attempt_id] = None
         self._used[node_id] = self.used_on(node_id).plus(need)
         self._active[job_id] = self.active_count(job_id) + 1
+        self._need[job_id] = need
 
-    def _leave(self, attempt_id: AttemptId, need: Resources) -> None:
+    def _leave(self, attempt_id: AttemptId) -> None:
         node_id, job_id = attempt_id.node_id, attempt_id.job_id
         del self._attempt_of[(job_id, attempt_id.task)]
         del self._on_node[node_id][attempt_id]
-        used = self._used[node_id]
+        need, used = self._need[job_id], self._used[node_id]
         assert used.covers(need), "what leaves a node had entered it"
         self._used[node_id] = used.minus(need)
         self._active[job_id] -= 1
         if not self._on_node[node_id]:
             del self._on_node[node_id], self._used[node_id]
         if not self._active[job_id]:
-            del self._active[job_id]
+            del self._active[job_id], self._need[job_id]
 
     def _rank(self, job_id: JobId) -> JobRank:
         job = self._table.job(job_id)
@@ -219,8 +232,8 @@ class Board:
             return
         queue = self._queues.get(job_id)
         if queue is None:
-            queue = self._queues[job_id] = _Queue()
-            insort(self._ranks, self._rank(job_id))
+            queue = self._queues[job_id] = _Queue(self._rank(job_id))
+            insort(self._ranks, queue.rank)
         queue.add(task)
 
     def _stop_waiting(self, job_id: JobId, task: int) -> None:
@@ -231,5 +244,6 @@ class Board:
                 self._drop_queue(job_id)
 
     def _drop_queue(self, job_id: JobId) -> None:
-        if self._queues.pop(job_id, None) is not None:
-            del self._ranks[bisect_left(self._ranks, self._rank(job_id))]
+        queue = self._queues.pop(job_id, None)
+        if queue is not None:
+            del self._ranks[bisect_left(self._ranks, queue.rank)]

@@ -17,23 +17,32 @@ Cells: one per task, the decision that stands. The order, most significant field
 
 Ends: beside each cell a map attempt -> End that only grows. One attempt has one end, but a
 coordinator may conclude LOST before the worker's own word arrives, so two ends of one attempt
-are joined too: LOST < REFUSED < CANCELLED < TIMEOUT < OUT_OF_MEMORY < FAILED < SUCCEEDED, then
-exit code, reason, start, end. SUCCEEDED is the top because no later word may change a committed
-success; LOST is the bottom because it is a conclusion, not an observation.
+are joined too: LOST < REFUSED < CANCELLED < crashed < TIMEOUT < OUT_OF_MEMORY < FAILED <
+SUCCEEDED, then exit code, reason, start, end, and whether it is marked as crashed. SUCCEEDED is
+the top because no later word may change a committed success; LOST is the bottom because it is a
+conclusion, not an observation. *Crashed* is LOST with that mark: its worker's own word that the PC
+went down under it.
 
 The map is capped at ENDS_PER_TASK_MAX entries: the largest by (rank of the state, number of the
-attempt, attempt id, rest of the end) stay, so successes and failures first, newest first. That
-is still a join. For one attempt this order agrees with the order of ends, so an entry can only
-rise; an entry was dropped because ENDS_PER_TASK_MAX others were larger; those rise too and never
-sink below it; so whoever had kept it would drop it as well. At most RETRIES_MAX + 1 failures
-happen in one generation: the cap does not lose count of them.
+attempt, attempt id, rest of the end) stay, so successes, failures and crashes first, newest
+first. That is still a join. For one attempt this order agrees with the order of ends, so an entry
+can only rise; an entry was dropped because ENDS_PER_TASK_MAX others were larger; those rise too
+and never sink below it; so whoever had kept it would drop it as well.
+
+The cap does not lose count of what a task is given up for (E17), whoever has joined what. Crashes
+are dropped before failures, and failures before successes. Where a crash was dropped, all 32 that
+stay are crashes, failures or successes; without a success either more than RETRIES_MAX = 20 of
+them are failures or more than CRASH_LIMIT_MAX = 10 are crashes (20 + 10 < 32), so one of the
+limits is reached by what stays alone. Where a failure was dropped, 32 failures or successes stay.
 """
 
 from collections.abc import Iterable
 
 from rain.model import (
+    CRASH_LIMIT_MAX,
     ENDS_PER_TASK_MAX,
     NO_EPOCH,
+    RETRIES_MAX,
     AttemptId,
     End,
     EndState,
@@ -56,14 +65,16 @@ _RANK = {
     EndState.LOST: 0,
     EndState.REFUSED: 1,
     EndState.CANCELLED: 2,
-    EndState.TIMEOUT: 3,
-    EndState.OUT_OF_MEMORY: 4,
-    EndState.FAILED: 5,
-    EndState.SUCCEEDED: 6,
+    EndState.TIMEOUT: 4,
+    EndState.OUT_OF_MEMORY: 5,
+    EndState.FAILED: 6,
+    EndState.SUCCEEDED: 7,
 }
+_RANK_OF_CRASH = 3
+assert RETRIES_MAX + CRASH_LIMIT_MAX < ENDS_PER_TASK_MAX, "the cap would lose count"
 
 CellKey = tuple[bool, int, bool, bool, Epoch, int, Stage, bool, AttemptId]
-EndKey = tuple[int, int, str, int, int]
+EndKey = tuple[int, int, str, int, int, bool]
 EntryKey = tuple[int, int, AttemptId, EndKey]
 
 
@@ -103,21 +114,41 @@ def is_sound(cell: Cell, job_id: JobId, first: int, last: int) -> bool:
     return first == last and attempt_id.job_id == job_id and attempt_id.task == first
 
 
+def is_crash(end: End) -> bool:
+    """Did its PC go down under it, by the word of that PC?"""
+    return end.crashed and end.state is EndState.LOST
+
+
+def is_conclusion(end: End) -> bool:
+    """Said because its node was not there to say it: whatever that says later stands instead."""
+    return end.state is EndState.LOST and not end.crashed
+
+
+def crashes(ends: Iterable[End]) -> int:
+    """How often a PC went down under a task."""
+    return sum(is_crash(end) for end in ends)
+
+
 def end_key(end: End) -> EndKey:
     """Total: equal keys mean equal ends."""
     return (
-        _RANK[end.state],
+        _rank(end),
         end.exit_code,
         end.reason,
         end.started_unix_ms,
         end.ended_unix_ms,
+        end.crashed,
     )
 
 
 def entry_key(entry: AttemptEnd) -> EntryKey:
     """What the cap keeps the largest by. For one attempt it orders as `end_key` does."""
     attempt_id, end = entry.attempt_id, entry.end
-    return (_RANK[end.state], attempt_id.number, attempt_id, end_key(end))
+    return (_rank(end), attempt_id.number, attempt_id, end_key(end))
+
+
+def _rank(end: End) -> int:
+    return _RANK_OF_CRASH if is_crash(end) else _RANK[end.state]
 
 
 def join_ends(mine: Iterable[AttemptEnd], theirs: Iterable[AttemptEnd]) -> tuple[AttemptEnd, ...]:

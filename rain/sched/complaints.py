@@ -34,6 +34,8 @@ class Complaints:
     def __init__(self, *counters: Mapping[str, int]) -> None:
         self._counters: Sequence[Mapping[str, int]] = counters
         self._known = dict.fromkeys(GRAVE, 0)
+        self._dropped = 0
+        """All counts together, when they were last looked at: mostly nothing has been refused."""
 
     def counts(self) -> dict[str, int]:
         """What was dropped, by reason, whatever the reason is."""
@@ -45,9 +47,14 @@ class Complaints:
 
     def about(self, sender: NodeId, message: Message) -> list[Log]:
         """What has become known since the last call; that message was the cause."""
+        dropped = sum([sum(counter.values()) for counter in self._counters])
+        if dropped == self._dropped:
+            return []
+        self._dropped = dropped
         told: list[Log] = []
+        counts = self.counts()
         for reason, before in self._known.items():
-            count = sum(counter.get(reason, 0) for counter in self._counters)
+            count = counts.get(reason, 0)
             if count.bit_length() > before.bit_length():
                 kind = type(message).__name__
                 said = (("sender", sender), ("kind", kind), ("reason", reason), ("times", count))

@@ -1,9 +1,8 @@
 """The coordinator: decides for every task what becomes of it, and sees to it that it happens.
 
 Every node has this core; it is idle while another one reigns. It composes what is taken in
-(intake.py), who runs what (takeover.py asks, judgement.py concludes), who holds copies
-(replication.py), who lacks what (antientropy.py), what is ordered (orders.py) and where a task
-may go (placement.py).
+(intake), who runs what (takeover asks, judgement concludes), who holds copies (replication), who
+lacks what (antientropy), what is ordered (orders) and where a task may go (placement).
 
 A reign begins with an inventory; until it is closed nothing is judged and nothing placed. Then
 every change may make room or work, so one pass of placement follows every event, at most one
@@ -19,8 +18,7 @@ are left alone, and jobs of those behind the brake are not started.
 
 Invariants.
 J3 What one reign places on a node never exceeds what the node said to have.
-J6 Every task that is not over waits for a named thing: a report, an inventory, an instant, or
-   room (`why` names it).
+J6 Every task that is not over waits for a named thing (`why`): a report, an instant, room.
 The others are those of the parts.
 """
 
@@ -40,6 +38,8 @@ from rain.effects import (
 from rain.model import AttemptId, Epoch, Job, JobId, NodeId, Resources, Value
 from rain.sched import decisions
 from rain.sched.antientropy import AntiEntropy, AntiEntropyConfig
+from rain.sched.calendar import Calendar
+from rain.sched.capacities import Capacities
 from rain.sched.cells import is_active
 from rain.sched.intake import Intake
 from rain.sched.judgement import Judgement, JudgementConfig
@@ -57,6 +57,7 @@ from rain.sched.placement import Offer, Pick, Wish, place, why
 from rain.sched.pool import Pool
 from rain.sched.refusals import Refusals, RefusalsConfig
 from rain.sched.replication import Replication, ReplicationConfig
+from rain.sched.retention import Retention, RetentionConfig
 from rain.sched.takeover import Inventories, TakeoverConfig
 
 PASS_JOBS_MAX = 1_000
@@ -69,11 +70,14 @@ class CoordinatorConfig(Value, frozen=True):
     absent_ms: int = 15_000
     blocked_ms: int = 1_000
     """A task that a later reign has decided on is looked at again after so long."""
+    hearing_ms: int = 10_000
+    """A takeover waits so long at most for those who are telling of a large table."""
     antientropy: AntiEntropyConfig = AntiEntropyConfig()
     judgement: JudgementConfig = JudgementConfig()
     orders: OrdersConfig = OrdersConfig()
     refusals: RefusalsConfig = RefusalsConfig()
     replication: ReplicationConfig = ReplicationConfig()
+    retention: RetentionConfig = RetentionConfig()
     takeover: TakeoverConfig = TakeoverConfig()
 
 
@@ -81,7 +85,12 @@ class Coordinator:
     """The decisions of this node's reign."""
 
     def __init__(
-        self, config: CoordinatorConfig, ledger: Ledger, pool: Pool, antientropy: AntiEntropy
+        self,
+        config: CoordinatorConfig,
+        ledger: Ledger,
+        pool: Pool,
+        antientropy: AntiEntropy,
+        calendar: Calendar,
     ) -> None:
         self.dropped: dict[str, int] = {}
         self._config = config
@@ -104,11 +113,15 @@ class Coordinator:
             self._replication,
             antientropy,
             self._refusals,
+            self._inventories,
+            pool,
         )
+        self._calendar = calendar
+        self._retention = Retention(config.retention, ledger, calendar, self._concerned)
+        self._hearing_until_ms = 0
         self._absent: dict[NodeId, int] = {}
-        self._unreachable: dict[NodeId, None] = {}
-        self._capacity_max: dict[NodeId, Resources] = {}
-        """The most that each node has offered in this reign."""
+        self.unreachable: dict[NodeId, None] = {}
+        self._capacities = Capacities(pool)
         self._is_dirty = False
         self._placed_ms = 0
         self._swept_ms = 0
@@ -147,11 +160,13 @@ class Coordinator:
         self._reign.epoch = epoch
         self._reign.epochs[epoch] = None
         self._pool.note_loss(now_ms)
-        self._replication.begin(epoch)
+        self._replication.begin(epoch, fallen)
         self._antientropy.reign(epoch)
         self._inventories.begin(epoch, fallen, now_ms)
+        self._retention.begin(now_ms)
+        self._hearing_until_ms = now_ms + self._config.hearing_ms
         self._swept_ms = now_ms
-        self._note_capacities()
+        self._capacities.note()
         return []
 
     def renumber(self, epoch: Epoch, now_ms: int) -> list[Output]:
@@ -173,12 +188,13 @@ class Coordinator:
         self._antientropy.reign(None)
         self._replication.end()
         self._inventories.end()
+        self._retention.end()
         self._refusals.clear()
         self._orders.clear()
         self.judgement.clear()
         self._absent.clear()
-        self._unreachable.clear()
-        self._capacity_max.clear()
+        self.unreachable.clear()
+        self._capacities.clear()
         self._is_dirty = False
 
     def note_beat(self, epoch: Epoch, beat: int) -> None:
@@ -199,13 +215,16 @@ class Coordinator:
         return self.judgement.on_reports(sender, message.attempts, now_ms)
 
     def on_inventory(self, sender: NodeId, message: Inventory) -> list[Output]:
+        if message.epoch != self._reign.epoch:
+            return self._drop("inventory_of_another_reign")
+        outputs = self.judgement.take_in(sender, message.jobs)
         # What a worker no longer knows may have succeeded: its table has to speak first.
         if self._antientropy.is_heard(sender):
             own = tuple(each for each in message.attempts if each.attempt_id.node_id == sender)
             if len(own) < len(message.attempts):
                 self._drop("not_its_attempt")
             self._inventories.on_inventory(sender, replace(message, attempts=own))
-        return []
+        return outputs
 
     def on_replicated(self, sender: NodeId, message: Replicated, now_ms: int) -> list[Output]:
         return self._replication.on_replicated(sender, message, now_ms)
@@ -220,14 +239,16 @@ class Coordinator:
         if not self.is_reigning():
             return []
         self._is_dirty = True
-        self._note_capacities()
+        self._capacities.note()
         if is_new:
-            self._unreachable.pop(node_id, None)
+            self.unreachable.pop(node_id, None)
             self._inventories.forget(node_id)
             self._antientropy.forget(node_id)
+            self._replication.on_new_life(node_id)
         return self._replication.on_members(now_ms)
 
     def on_member_gone(self, node_id: NodeId, reason: str, now_ms: int) -> list[Output]:
+        self._calendar.forget(node_id)
         if not self.is_reigning():
             return []
         self._inventories.forget(node_id)
@@ -238,14 +259,14 @@ class Coordinator:
     def on_unreachable(self, notice: MemberUnreachable, now_ms: int) -> list[Output]:
         if not self.is_reigning() or not self._pool.is_up(notice.node_id):
             return []
-        self._unreachable[notice.node_id] = None
+        self.unreachable[notice.node_id] = None
         self._inventories.forget(notice.node_id)
         return self._lose(notice.node_id, "node unreachable", now_ms)
 
     def on_facts(self, notice: FactsChanged) -> None:
         self._is_dirty = True
         if self.is_reigning():
-            self._note_capacities()
+            self._capacities.note()
 
     def on_brake(self, notice: BrakeChanged, now_ms: int) -> list[Output]:
         self._is_dirty = True
@@ -256,10 +277,12 @@ class Coordinator:
         return self._replication.on_members(now_ms) if self.is_reigning() else []
 
     def on_follower_heard(self, notice: FollowerHeard, now_ms: int) -> list[Output]:
-        if self._unreachable.pop(notice.node_id, 0) is None:
+        node_id = notice.node_id
+        if self.unreachable.pop(node_id, 0) is None:
             self._is_dirty = True
-        is_busy = self._replication.is_busy_with(notice.node_id)
-        return self._antientropy.on_follower_heard(notice.node_id, notice.digest, is_busy, now_ms)
+        self._inventories.hear(node_id)
+        is_busy = self._replication.is_busy_with(node_id)
+        return self._antientropy.on_follower_heard(node_id, notice.digest, is_busy, now_ms)
 
     # --- What follows every event ----------------------------------------------------------------
 
@@ -268,8 +291,12 @@ class Coordinator:
         outputs: list[Output] = []
         for patch in news:
             self._is_dirty = True
+            if patch.forgotten:
+                outputs += self.judgement.bury(patch.job_id, now_ms)
             if patch.cancelled_through and self._table.cancelled(patch.job_id):
                 outputs += self.judgement.cancel(patch.job_id, now_ms)
+            if patch.job is not None and not self._inventories.is_taking():
+                outputs += self.judgement.learn(patch.job_id, now_ms)
             for part in patch.tasks:
                 if part.ends and not self._inventories.is_taking():
                     outputs += self.judgement.conclude(patch.job_id, part.first, now_ms)
@@ -284,17 +311,20 @@ class Coordinator:
         if not self.is_reigning():
             return []
         outputs = self._ask(now_ms)
+        if self._is_hearing(now_ms):
+            self._inventories.extend(now_ms + self._config.takeover.ask_interval_ms)
         is_closed = self._inventories.close(now_ms)
         for node_id, inventory in self._inventories.to_judge():
             self._is_dirty = True
             outputs += self.judgement.on_inventory(node_id, inventory.attempts, now_ms)
-        outputs += self._orders.on_deadline(now_ms)
+        outputs += self._ledger.after_writes(self._orders.on_deadline(now_ms))
         outputs += self._replication.on_deadline(now_ms)
         if self._pool.end_grace(now_ms):
             outputs += self._replication.on_members(now_ms)
         if is_closed or now_ms >= self._swept_ms + self._config.sweep_interval_ms:
             outputs += self._sweep(now_ms)
         outputs += self._antientropy.on_deadline(now_ms)
+        outputs += self._retention.advance(now_ms)
         outputs += self._maybe_place(now_ms)
         later = self._reign.take_later()
         return outputs if later is None else [*outputs, EpochSeen(later)]
@@ -322,6 +352,7 @@ class Coordinator:
             self._orders.next_deadline_ms(),
             self._replication.next_deadline_ms(),
             self._antientropy.next_deadline_ms(),
+            self._retention.next_deadline_ms(),
             self._pool.grace_until_ms(),
             self._board.next_release_ms(),
             self._refusals.next_release_ms(),
@@ -334,19 +365,24 @@ class Coordinator:
         self._replication.check()
         self._inventories.check()
         self.judgement.check()
-        for node_id, capacity in self._capacity_max.items():
-            used = Resources()
-            for attempt_id in self._board.attempts_on(node_id):
-                job = self._table.job(attempt_id.job_id)
-                if attempt_id.epoch in self._reign.epochs and job is not None:
-                    used = used.plus(job.spec.need)
-            assert capacity.covers(used), f"J3: overbooked: {node_id}"
+        self._capacities.check(self._board, self._table, self._reign.epochs)
 
     # --- Inside ----------------------------------------------------------------------------------
 
     def _drop(self, reason: str) -> list[Output]:
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
         return []
+
+    def _is_hearing(self, now_ms: int) -> bool:
+        """Would the takeover end while somebody is telling what the tables here lack?"""
+        if not self._inventories.is_taking() or now_ms >= self._hearing_until_ms:
+            return False
+        return any(self._antientropy.is_hearing(n, now_ms) for n in self._pool.other_keepers())
+
+    def _concerned(self) -> set[JobId]:
+        """Jobs of which something runs, is ordered, or is not safe yet."""
+        under_way = self.judgement.jobs() | self._orders.jobs() | self._replication.jobs()
+        return under_way | self._board.active_jobs()
 
     def _doubt(self, job_id: JobId, task: int, now_ms: int) -> list[Output]:
         """Another reign has decided: ask that node what it runs, look again at what runs here."""
@@ -358,15 +394,6 @@ class Coordinator:
         if self._table.job(job_id) is None:
             return []
         return self.judgement.review(job_id, task, now_ms)
-
-    def _note_capacities(self) -> None:
-        for node_id, peer in self._pool.peers.items():
-            known = self._capacity_max.get(node_id, Resources())
-            offered = peer.facts.capacity
-            self._capacity_max[node_id] = Resources(
-                max(known.cpus_milli, offered.cpus_milli),
-                max(known.memory_bytes, offered.memory_bytes),
-            )
 
     def _lose(self, node_id: NodeId, reason: str, now_ms: int) -> list[Output]:
         if self._inventories.is_taking() or self._pool.is_behind_the_brake(node_id):
@@ -381,7 +408,7 @@ class Coordinator:
         self._is_dirty = True
         outputs: list[Output] = []
         for node_id in self._board.nodes():
-            is_gone = self._pool.is_gone(node_id) or node_id in self._unreachable
+            is_gone = self._pool.is_gone(node_id) or node_id in self.unreachable
             if self._pool.is_up(node_id) and not is_gone:
                 self._absent.pop(node_id, None)
                 continue
@@ -407,8 +434,12 @@ class Coordinator:
         epoch = self._reign.current()
         news: list[JobPatch] = []
         born: list[AttemptId] = []
+        spared: list[Output] = []
         for pick in picks:
             for task in self._board.first_waiting(pick.job_id, pick.count):
+                if self.judgement.is_at_crash_limit(pick.job_id, task):
+                    spared += self.judgement.review(pick.job_id, task, now_ms)
+                    continue
                 cell = self._table.cell(pick.job_id, task)
                 if not decisions.may_decide(cell, epoch):
                     self._drop("decided_by_a_later_reign")
@@ -421,7 +452,7 @@ class Coordinator:
                 news += self._ledger.decide(after, pick.job_id, task)
                 born.append(attempt_id)
         then: list[Effect] = [*self._orders.assign(born, now_ms)]
-        return [*self._ledger.persist(news, then)]
+        return [*spared, *self._ledger.persist(news, then)]
 
     def _known(self, job_ids: Iterable[JobId]) -> list[Job]:
         jobs = (self._table.job(job_id) for job_id in job_ids)
@@ -456,7 +487,7 @@ class Coordinator:
                 peer.facts,
                 self._free_on(node_id, peer.facts.capacity),
                 self._board.count_on(node_id),
-                node_id in self._unreachable,
+                node_id in self.unreachable,
                 self._inventories.is_inventoried(node_id),
             )
             for node_id, peer in sorted(self._pool.peers.items())

@@ -13,7 +13,7 @@ from hashlib import blake2b
 
 from msgspec.msgpack import Encoder
 
-from rain.claims import Sign, Verify, node_id_of
+from rain.claims import Sign, Verify, lasting_fields, node_id_of
 from rain.model import ENVIRONMENT_MAX, AttemptId, Job, JobId, JobSpec, NodeId
 from rain.sched.messages import Cancel
 
@@ -24,6 +24,8 @@ JOB_BYTES_MAX = 1_048_576
 """Of a job in its packed form: whatever message carries one job stays far below a frame."""
 SECRETS_BYTES_MAX = 65_536
 """Of all secrets of a job: they are kept in memory where its tasks run."""
+SPEC_FIELDS_FIRST = 21
+"""Of a spec when ids were first made of it; later ones count where they are not the default."""
 PUBLIC_KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 
@@ -43,7 +45,8 @@ def job_id_of(
     person: str,
 ) -> JobId:
     """16 characters of a-z and 2-7, the same on every machine."""
-    content = _encode((spec, submitted_by, submitter_id, created_unix_ms, nonce, person))
+    wish = lasting_fields(spec, SPEC_FIELDS_FIRST)
+    content = _encode((wish, submitted_by, submitter_id, created_unix_ms, nonce, person))
     digest = blake2b(content, digest_size=JOB_ID_CHARS * 5 // 8).digest()
     return JobId(b32encode(digest).decode("ascii").lower())
 

@@ -15,11 +15,19 @@ J1. The first word of a worker about an end stands; LOST, a conclusion, yields t
 is acknowledged only when this reign has counted enough copies of it. A worker's word counts for
 attempts on its own node, for no others.
 J4. An attempt of a known job is stopped only for a decision on disk: its task is over, or
-another attempt stands. What is not known at all is asked for (`want`), never stopped.
+another attempt stands. What is not known at all is asked for, never stopped: of a keeper its
+table, of a mere worker the job as it was submitted (takeover.py). What runs of it is remembered
+until then, so that it is adopted before anything of that job is placed.
+
+A task under which PCs went down too often is given up as soon as that is known, from whatever
+side, and what runs of it by then is stopped. How long a task waits after a failure follows from
+the number of its failures, which the table knows: a takeover forgets one wait, never the step.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from rain.effects import Output
 from rain.model import (
@@ -34,25 +42,38 @@ from rain.model import (
     Value,
 )
 from rain.sched import decisions
+from rain.sched.admission import PASSING
 from rain.sched.antientropy import AntiEntropy
-from rain.sched.cells import FAILURES, is_active
+from rain.sched.cells import FAILURES, is_active, is_conclusion
 from rain.sched.ledger import Ledger
 from rain.sched.messages import AttemptEnd, AttemptReport, Cell, JobPatch, TaskPatch
 from rain.sched.orders import Orders, Reign
+from rain.sched.placement import able
+from rain.sched.pool import Pool
 from rain.sched.refusals import Refusals
 from rain.sched.replication import Receipt, Replication
+from rain.sched.takeover import Inventories
 
 TaskKey = tuple[JobId, int]
 
 
+UNTOLD_MAX = 10_000
+"""Attempts remembered of jobs not known yet; others are told of again, or found at their end."""
+BACKOFF_DOUBLINGS_MAX = 16
+"""More would reach any cap, and make numbers without end."""
+
+
 class JudgementConfig(Value, frozen=True):
     failure_backoff_ms: int = 1_000
+    """After the first failure of a task; twice as long after each further one."""
+    failure_backoff_ms_max: int = 60_000
 
 
 @dataclass(slots=True)
 class _Live:
     since_ms: int
     stage: Stage
+    started_unix_ms: int = 0
 
 
 class Judgement:
@@ -67,6 +88,8 @@ class Judgement:
         replication: Replication,
         antientropy: AntiEntropy,
         refusals: Refusals,
+        inventories: Inventories,
+        pool: Pool,
     ) -> None:
         self.dropped: dict[str, int] = {}
         self._config = config
@@ -77,13 +100,27 @@ class Judgement:
         self._replication = replication
         self._antientropy = antientropy
         self._refusals = refusals
+        self._inventories = inventories
+        self._pool = pool
         self._live: dict[TaskKey, dict[AttemptId, _Live]] = {}
         self._strays: dict[NodeId, dict[AttemptId, None]] = {}
         """Of the live ones, those that their cell does not name: they take room all the same."""
+        self._untold: dict[AttemptId, tuple[AttemptReport, int]] = {}
+        """What was said, and when, of jobs that are not known yet."""
 
     def clear(self) -> None:
         self._live.clear()
         self._strays.clear()
+        self._untold.clear()
+
+    def starts(self, job_id: JobId, first: int, last: int) -> dict[AttemptId, int]:
+        """When what runs of these tasks was started, by the clocks of the PCs that run it."""
+        return {
+            attempt_id: live.started_unix_ms
+            for task in range(first, last + 1)
+            for attempt_id, live in self._live.get((job_id, task), {}).items()
+            if live.started_unix_ms
+        }
 
     def stray_need(self, node_id: NodeId) -> Resources:
         """What runs on a node and is not placed there by any cell (being stopped, mostly)."""
@@ -98,18 +135,45 @@ class Judgement:
         """Another reign's decision on this task became known."""
         return self._resolve(job_id, task, now_ms)
 
+    def is_at_crash_limit(self, job_id: JobId, task: int) -> bool:
+        """Did PCs go down too often under this task, which is not over yet?"""
+        job = self._table.job(job_id)
+        if job is None or self._table.is_task_over(job_id, task):
+            return False
+        return decisions.is_at_crash_limit(job, self._table.ends(job_id, task))
+
+    def take_in(self, sender: NodeId, jobs: Iterable[Job]) -> list[Output]:
+        """Jobs that a worker was asked for; each counts by the signature of who submitted it."""
+        awaited = {attempt_id.job_id for attempt_id in self._untold if attempt_id.node_id == sender}
+        patches = [JobPatch(job.job_id, job) for job in jobs if job.job_id in awaited]
+        return [*self._ledger.persist(self._ledger.merge(patches))]
+
+    def learn(self, job_id: JobId, now_ms: int) -> list[Output]:
+        """A job came that workers may have spoken of: what they said counts now."""
+        outputs: list[Output] = []
+        for attempt_id in [a for a in self._untold if a.job_id == job_id]:
+            report, heard_ms = self._untold.pop(attempt_id)
+            if report.stage is Stage.RUNNING:
+                report = replace(report, running_ms=report.running_ms + now_ms - heard_ms)
+            outputs += self.on_reports(attempt_id.node_id, (report,), now_ms)
+        return outputs
+
     def conclude(self, job_id: JobId, task: int, now_ms: int) -> list[Output]:
-        """Another reign has seen an attempt to its end that this one still waits for."""
+        """Ends came from elsewhere: of what this reign still waits for, or one crash too many."""
         cell = self._table.cell(job_id, task)
         attempt_id = cell.attempt_id
-        if attempt_id is None or not is_active(cell) or self._table.job(job_id) is None:
+        if self._table.job(job_id) is None:
+            return []
+        if self.is_at_crash_limit(job_id, task):
+            return self._resolve(job_id, task, now_ms)
+        if attempt_id is None or not is_active(cell):
             return []
         known = self._table.ends(job_id, task).get(attempt_id)
         is_live = attempt_id in self._live.get((job_id, task), {})
         if known is None or is_live or self._orders.is_stopping(attempt_id):
             return []
-        if known.state is EndState.LOST and not self._orders.is_assigned(attempt_id):
-            return []  # A conclusion: its node will say.
+        if is_conclusion(known) and not self._orders.is_assigned(attempt_id):
+            return []  # Its node will say.
         return self._lose(attempt_id, known.reason, now_ms)
 
     def on_reports(
@@ -122,14 +186,20 @@ class Judgement:
             job = self._table.job(attempt_id.job_id)
             if attempt_id.node_id != sender:
                 self._drop("not_its_attempt")
+            elif self._table.is_forgotten(attempt_id.job_id):
+                posts = self._orders.dismiss(attempt_id, report.end, now_ms)
+                outputs += self._ledger.persist((self._table.patch(attempt_id.job_id),), posts)
             elif job is None:
                 unknown[attempt_id.job_id] = None
+                self._remember(report, now_ms)
             elif attempt_id.task >= job.spec.tasks:
                 self._drop("report_not_sound")
             elif report.end is not None:
                 outputs += self._on_end(job, attempt_id, report.end, now_ms)
             else:
                 outputs += self._on_live(report, now_ms)
+        if unknown and not self._pool.is_keeper(sender):
+            self._inventories.want(sender, unknown)
         return outputs + self._antientropy.want(sender, unknown)
 
     def on_inventory(
@@ -153,6 +223,20 @@ class Judgement:
         for attempt_id in self._ledger.board.attempts_on(node_id):
             outputs += self._lose(attempt_id, reason, now_ms)
         return outputs
+
+    def jobs(self) -> set[JobId]:
+        """Of which something is said to run."""
+        return {job_id for job_id, _ in self._live}
+
+    def bury(self, job_id: JobId, now_ms: int) -> list[Output]:
+        """A tombstone came: it stops what runs of that job, as a decision would."""
+        live = [a for rivals in self._live.values() for a in rivals if a.job_id == job_id]
+        for attempt_id in live:
+            self._forget(attempt_id)
+        for attempt_id in [a for a in self._untold if a.job_id == job_id]:
+            del self._untold[attempt_id]
+        posts = self._orders.bury(job_id, live, now_ms)
+        return [*self._ledger.persist((self._table.patch(job_id),), posts)] if posts else []
 
     def cancel(self, job_id: JobId, now_ms: int) -> list[Output]:
         """A job was cancelled: what runs of it is stopped."""
@@ -182,7 +266,7 @@ class Judgement:
         known = self._table.ends(job_id, task).get(attempt_id)
         if self._orders.is_stopping(attempt_id):
             return []
-        if known is not None and known.state is not EndState.LOST:
+        if known is not None and not is_conclusion(known):
             return [*self._orders.stop([attempt_id], "it has ended already", now_ms)]
         is_running = report.stage is Stage.RUNNING
         self._orders.heard(attempt_id, is_running=is_running)
@@ -190,8 +274,16 @@ class Judgement:
             self._refusals.forgive(job_id, attempt_id.node_id)
         stage = Stage.RUNNING if is_running else Stage.STARTING
         rivals = self._live.setdefault((job_id, task), {})
-        rivals[attempt_id] = _Live(now_ms - report.running_ms, stage)
+        before = rivals.get(attempt_id)
+        if before is None or before.stage <= stage:  # It never moves back: that was on its way.
+            since_ms = now_ms - report.running_ms
+            rivals[attempt_id] = _Live(since_ms, stage, report.started_unix_ms)
         return self._resolve(job_id, task, now_ms)
+
+    def _remember(self, report: AttemptReport, now_ms: int) -> None:
+        """Of a job that is not known yet."""
+        if report.attempt_id in self._untold or len(self._untold) < UNTOLD_MAX:
+            self._untold[report.attempt_id] = (report, now_ms)
 
     def _on_end(self, job: Job, attempt_id: AttemptId, end: End, now_ms: int) -> list[Output]:
         """An outcome: decide what follows, make it safe, then let the worker forget it."""
@@ -209,12 +301,15 @@ class Judgement:
         self._let_go(attempt_id)
         known = self._table.ends(job_id, task).get(attempt_id)
         is_news = end != known
-        if known is not None and known.state is not EndState.LOST:
+        if known is not None and not is_conclusion(known):
             end = known
-        if known is None or known.state is EndState.LOST or is_named:
-            after = (
-                None if is_over else decisions.after_end(self._table, job, attempt_id, end, epoch)
-            )
+        if known is None or is_conclusion(known) or is_named:
+            after = None
+            if not is_over:
+                for_good = self._is_refused_for_good(job, attempt_id, end)
+                after = decisions.after_end(
+                    self._table, job, attempt_id, end, epoch, is_refused_for_good=for_good
+                )
             self._note(cell, after, AttemptEnd(attempt_id, end))
             if after is not None and after.stage is Stage.PENDING:
                 self._back_off(attempt_id, end, now_ms)
@@ -235,11 +330,25 @@ class Judgement:
 
     def _back_off(self, attempt_id: AttemptId, end: End, now_ms: int) -> None:
         """The next attempt waits a while, or goes elsewhere."""
+        job_id, task = attempt_id.job_id, attempt_id.task
         if end.state is EndState.REFUSED:
-            self._refusals.note(attempt_id.job_id, attempt_id.node_id, now_ms)
+            is_passing = end.reason in PASSING
+            self._refusals.note(job_id, attempt_id.node_id, now_ms, is_passing=is_passing)
         elif end.state in FAILURES:
-            until_ms = now_ms + self._config.failure_backoff_ms
-            self._ledger.board.hold_back(attempt_id.job_id, attempt_id.task, until_ms)
+            failures = self._table.failures(job_id, task)
+            assert failures > 0, "it has just been noted"
+            config = self._config
+            wait_ms = config.failure_backoff_ms << min(failures - 1, BACKOFF_DOUBLINGS_MAX)
+            until_ms = now_ms + min(wait_ms, config.failure_backoff_ms_max)
+            self._ledger.board.hold_back(job_id, task, until_ms)
+
+    def _is_refused_for_good(self, job: Job, attempt_id: AttemptId, end: End) -> bool:
+        """Has every node that could take it said no often enough, this one just now?"""
+        if end.state is not EndState.REFUSED or end.reason in PASSING:
+            return False
+        peers = self._pool.peers.items()
+        others = able(job.spec, ((node_id, peer.name, peer.facts) for node_id, peer in peers))
+        return self._refusals.is_for_good(job.job_id, attempt_id.node_id, others)
 
     def _lose(self, attempt_id: AttemptId, reason: str, now_ms: int) -> list[Output]:
         """Conclude that the attempt its cell names is gone."""
@@ -260,6 +369,8 @@ class Judgement:
 
     def _forget_live(self, node_id: NodeId, kept: Mapping[AttemptId, None]) -> None:
         """What this node was thought to run, but for what is kept, it does not."""
+        for attempt_id in [a for a in self._untold if a.node_id == node_id and a not in kept]:
+            del self._untold[attempt_id]
         for rivals in list(self._live.values()):
             for attempt_id in [a for a in rivals if a.node_id == node_id and a not in kept]:
                 self._forget(attempt_id)
@@ -288,9 +399,12 @@ class Judgement:
         for attempt_id in list(self._live.get((job_id, task), {})):
             # Another reign has seen its end: a report that was still on its way made it live.
             known = ends.get(attempt_id)
-            if known is not None and known.state is not EndState.LOST:
+            if known is not None and not is_conclusion(known):
                 self._let_go(attempt_id)
-        outputs = self._reconcile(job_id, task, now_ms)
+        if self.is_at_crash_limit(job_id, task):
+            outputs = self._give_up(job_id, task, now_ms)
+        else:
+            outputs = self._reconcile(job_id, task, now_ms)
         cell = self._table.cell(job_id, task)
         for attempt_id in self._live.get((job_id, task), {}):
             if is_active(cell) and attempt_id == cell.attempt_id:
@@ -298,6 +412,18 @@ class Judgement:
             else:
                 self._strays.setdefault(attempt_id.node_id, {})[attempt_id] = None
         return outputs
+
+    def _give_up(self, job_id: JobId, task: int, now_ms: int) -> list[Output]:
+        """PCs went down under this task too often: whoever runs it now is spared that."""
+        epoch, cell = self._reign.current(), self._table.cell(job_id, task)
+        if not decisions.may_decide(cell, epoch):
+            return self._block(job_id, task, cell)
+        live = dict.fromkeys(self._live.get((job_id, task), {}))
+        if is_active(cell) and cell.attempt_id is not None:
+            live[cell.attempt_id] = None
+        stops = self._orders.stop(sorted(live), "its PCs went down too often", now_ms)
+        after = decisions.given_up(cell, epoch, self._table.ends(job_id, task))
+        return [*self._ledger.persist(self._ledger.decide(after, job_id, task), stops)]
 
     def _reconcile(self, job_id: JobId, task: int, now_ms: int) -> list[Output]:
         epoch = self._reign.current()
@@ -307,7 +433,8 @@ class Judgement:
         if not live:
             return []
         if self._table.is_task_over(job_id, task):
-            return [*self._orders.stop(sorted(live), "its task is over", now_ms)]
+            stops = self._orders.stop(sorted(live), "its task is over", now_ms)
+            return [*self._ledger.persist((self._task_patch(job_id, task),), stops)]
         if not decisions.may_decide(cell, epoch):
             return self._block(job_id, task, cell)
         current = cell.attempt_id if is_active(cell) else None

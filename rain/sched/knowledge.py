@@ -34,10 +34,27 @@ _IS_OPEN = bytes(code < TaskState.SUCCEEDED for code in range(256))
 _encode = Encoder().encode
 
 
-def element(kind: str, job_id: JobId, content: int | Value | Cancel | tuple[int, Cell] = 0) -> int:
+Content = int | Value | Cancel | tuple[int, Cell] | tuple[object, ...]
+
+
+def element(kind: str, job_id: JobId, content: Content = 0) -> int:
     """The digest of one piece of knowledge; a job's digest is the XOR over all it consists of."""
     packed = _encode((kind, job_id, content))
     return int.from_bytes(blake2b(packed, digest_size=DIGEST_BYTES).digest(), "big")
+
+
+def end_element(job_id: JobId, entry: AttemptEnd) -> int:
+    """Of the end of one attempt.
+
+    As it was before an end could say that its PC had crashed, where this one does not say so: two
+    versions of Rain must find equal tables equal.
+    """
+    end = entry.end
+    if end.crashed:
+        return element("end", job_id, entry)
+    times = (end.started_unix_ms, end.ended_unix_ms)
+    told = (end.state, end.exit_code, end.reason, *times)
+    return element("end", job_id, (entry.attempt_id, told))
 
 
 def pack_tasks(rows: Iterable[tuple[int, Cell, tuple[AttemptEnd, ...]]]) -> list[TaskPatch]:
@@ -210,7 +227,7 @@ class JobKnowledge:
             return []
         news = [entry for entry in after if entry not in before]
         for entry in (*(entry for entry in before if entry not in after), *news):
-            self.digest ^= element("end", self.job_id, entry)
+            self.digest ^= end_element(self.job_id, entry)
         self._ends[task] = tuple(
             AttemptEnd(self._shared(task, entry.attempt_id), entry.end) for entry in after
         )
@@ -266,7 +283,7 @@ class JobKnowledge:
             yield element("cell", self.job_id, (task, cell))
         for entries in self._ends.values():
             for entry in entries:
-                yield element("end", self.job_id, entry)
+                yield end_element(self.job_id, entry)
 
     def _digest_anew(self) -> int:
         digest = 0
@@ -320,7 +337,7 @@ class JobKnowledge:
             self.digest ^= element("cell", self.job_id, (task, cell))
             self._count_generation(cell.generation, -1)
         for entry in self.entries(task):
-            self.digest ^= element("end", self.job_id, entry)
+            self.digest ^= end_element(self.job_id, entry)
         self._ends.pop(task, None)
         self._failures.pop(task, None)
         return cell

@@ -20,6 +20,7 @@ from rain.effects import Effect, Persist, Record
 from rain.model import TASKS_MAX, JobId
 from rain.sched.board import Board
 from rain.sched.messages import (
+    DAYS_MAX,
     NOT_CANCELLED,
     PATCH_TASKS_MAX,
     PATCHES_MAX,
@@ -28,6 +29,7 @@ from rain.sched.messages import (
     JobPatch,
     TaskPatch,
 )
+from rain.sched.records import TombstoneRow, keys_of
 from rain.sched.table import JOBS_MAX, Table
 from rain.sched.warrants import Warrants
 
@@ -36,7 +38,9 @@ FRAME_BYTES_MAX = 1_048_576
 NEWS_MAX = 100_000
 """Patches kept for spreading; beyond it they are dropped and anti-entropy finds them."""
 REWRITE_JOBS = 100
-"""Jobs per write when everything is written anew."""
+"""Jobs, or days of forgetting, per write when everything is written anew."""
+DELETES_MAX = 2_000
+"""Rows of forgotten jobs deleted with one write: one job may have had 100,000."""
 FORGET_JOBS_MAX = 1_000
 """Forgotten at a time: nobody waits for it."""
 
@@ -62,6 +66,15 @@ class Ledger:
         """
         return self._kept(self.table.merge(patches, is_vouched=is_vouched))
 
+    def take_back(self, patches: Iterable[JobPatch]) -> tuple[JobPatch, ...]:
+        """Join what lay on this disk, verified long ago; as `merge`."""
+        return self._kept(self.table.take_back(patches))
+
+    def forget(self, job_id: JobId) -> None:
+        """As if it had never been heard of; its rows are the caller's."""
+        self.board.forget(job_id)
+        self.table.forget(job_id)
+
     def decide(self, cell: Cell, job_id: JobId, task: int, *ends: AttemptEnd) -> list[JobPatch]:
         """Take a decision of this reign; the caller writes it."""
         return list(self._kept(self.table.decide(job_id, task, cell, ends)))
@@ -72,16 +85,36 @@ class Ledger:
         then: Iterable[Effect] = (),
         rows: Iterable[Record] = (),
     ) -> list[Persist]:
-        """One write of all that the news touches, and what must follow it."""
+        """One write of all that the news touches, and what must follow it.
+
+        With a tombstone goes what was on disk of its job; of a large one the rest with `sweep`.
+        """
         puts = tuple(rows) + self.table.records(tuple(news))
         follow = tuple(then)
-        return [Persist(puts=puts, then=follow)] if puts or follow else []
+        deletes = self.table.take_buried(DELETES_MAX) if puts else ()
+        return [Persist(puts, deletes, follow)] if puts or follow else []
+
+    def sweep(self) -> list[Persist]:
+        """Rows of forgotten jobs that are still on disk, some at a time; [] if there are none."""
+        deletes = self.table.take_buried(DELETES_MAX)
+        return [Persist(deletes=deletes)] if deletes else []
+
+    def after_writes(self, effects: Iterable[Effect]) -> list[Persist]:
+        """Once all that was decided by now is on disk; never while the disk fails.
+
+        Writes keep their order, so an empty one comes after all before it. Orders that are repeated
+        must not overtake the write of their decision on a slow disk.
+        """
+        follow = () if self.is_disk_failed else tuple(effects)
+        return [Persist(then=follow)] if follow else []
 
     def known_part(self, patches: Iterable[JobPatch]) -> Iterator[JobPatch]:
         """What of a peer's patches this table has taken in: what may be written down."""
         for patch in patches:
             job = self.table.job(patch.job_id)
-            if self.is_taken(patch):
+            if self.table.is_forgotten(patch.job_id):
+                yield self.table.patch(patch.job_id)
+            elif self.is_taken(patch) and not patch.forgotten:
                 tasks = tuple(
                     part
                     for part in patch.tasks
@@ -91,13 +124,19 @@ class Ledger:
                 yield replace(patch, job=known, tasks=tasks)
 
     def is_known(self, job_id: JobId) -> bool:
-        """Is anything known of this job, were it only a cell?"""
-        return any(self.table.job_digest(job_id))
+        """Is anything known of this job, were it only a cell, or that it was forgotten?"""
+        return any(self.table.job_digest(job_id)) or self.table.is_forgotten(job_id)
 
     def is_taken(self, patch: JobPatch) -> bool:
-        """Has this table, which has merged it, room for it and no reason to refuse it?"""
+        """Has this table, which has merged it, room for it and no reason to refuse it?
+
+        Of a job that was forgotten it has all that counts.
+        """
+        if self.table.is_forgotten(patch.job_id):
+            return True
         return (
-            self.is_known(patch.job_id)
+            not patch.forgotten
+            and self.is_known(patch.job_id)
             and self.is_cancel_known(patch)
             and not self.table.refusal(patch)
         )
@@ -108,13 +147,16 @@ class Ledger:
 
     def rewrite(self) -> list[Persist]:
         """All rows, after a time in which writes failed."""
-        # Jobs whose spec has not come yet as well: their cells and cancels are rows too.
-        ids = [entry.job_id for entry in self.table.digests(JobId(""), JOBS_MAX)]
+        # Jobs whose spec has not come yet as well: their cells and cancels are rows too. And the
+        # days of forgetting.
+        ids = [entry.job_id for entry in self.table.digests(JobId(""), JOBS_MAX + DAYS_MAX)]
         return [
             write
             for start in range(0, len(ids), REWRITE_JOBS)
             for write in self.persist(
-                self.table.patch(job_id) for job_id in ids[start : start + REWRITE_JOBS]
+                patch
+                for entry_id in ids[start : start + REWRITE_JOBS]
+                for patch in self.table.patches(entry_id)
             )
         ]
 
@@ -126,10 +168,10 @@ class Ledger:
         others = (job_id for job_id in self.table.known_ids() if job_id not in kept)
         keys: list[str] = []
         for job_id in list(islice(others, FORGET_JOBS_MAX)):
-            rows = self.table.records((self.table.patch(job_id),))
-            keys += [row.key() for row in rows]
-            self.board.forget(job_id)
-            self.table.forget(job_id)
+            keys += keys_of(self.table.patch(job_id))
+            self.forget(job_id)
+        stones = self.table.tombstones.forget_some(FORGET_JOBS_MAX)
+        keys += [TombstoneRow(job_id, 0).key() for job_id in stones]
         return [Persist(deletes=tuple(keys))] if keys else []
 
     def drain(self) -> list[JobPatch]:
@@ -148,7 +190,7 @@ def frames(patches: Iterable[JobPatch]) -> Iterator[tuple[JobPatch, ...]]:
     frame: list[JobPatch] = []
     frame_bytes, frame_tasks = 0, 0
     for patch in patches:
-        for piece in _pieces(patch):
+        for piece in pieces_of(patch):
             piece_bytes, piece_tasks = patch_bytes(piece), piece.tasks_count()
             if frame and (
                 frame_bytes + piece_bytes > FRAME_BYTES_MAX
@@ -178,7 +220,7 @@ def are_too_many(patches: Iterable[JobPatch]) -> bool:
     return sum(patch.tasks_count() for patch in patches) > TASKS_MAX
 
 
-def _pieces(patch: JobPatch) -> Iterator[JobPatch]:
+def pieces_of(patch: JobPatch) -> Iterator[JobPatch]:
     """Partial knowledge may be cut anywhere: the join puts it together again."""
     if len(patch.tasks) <= 1 or (
         len(patch.tasks) <= PATCH_TASKS_MAX and patch_bytes(patch) <= FRAME_BYTES_MAX
@@ -186,18 +228,22 @@ def _pieces(patch: JobPatch) -> Iterator[JobPatch]:
         yield patch
         return
     middle = len(patch.tasks) // 2
-    yield from _pieces(replace(patch, tasks=patch.tasks[:middle]))
-    yield from _pieces(JobPatch(patch.job_id, tasks=patch.tasks[middle:]))
+    yield from pieces_of(replace(patch, tasks=patch.tasks[:middle]))
+    yield from pieces_of(JobPatch(patch.job_id, tasks=patch.tasks[middle:]))
 
 
 def gathered(news: Iterable[JobPatch]) -> tuple[JobPatch, ...]:
-    """Patches of one job in one, in the order in which the jobs first appear.
+    """Patches of one job in one, in the order in which the jobs first appear, then tombstones.
 
     In several where there is news of one task more than once: the tasks of a patch ascend.
     """
     joined: dict[JobId, JobPatch] = {}
     tasks: dict[JobId, list[TaskPatch]] = {}
+    stones: dict[JobId, JobPatch] = {}
     for patch in news:
+        if patch.forgotten:
+            stones[patch.job_id] = max(patch, stones.get(patch.job_id, patch), key=_day_of)
+            continue
         known = joined.get(patch.job_id, JobPatch(patch.job_id))
         joined[patch.job_id] = JobPatch.of_parts(
             patch.job_id,
@@ -205,11 +251,17 @@ def gathered(news: Iterable[JobPatch]) -> tuple[JobPatch, ...]:
             max(known.cancel(), patch.cancel()),
         )
         tasks.setdefault(patch.job_id, []).extend(patch.tasks)
-    return tuple(
+    whole = (
         replace(patch if index == 0 else JobPatch(job_id), tasks=row)
         for job_id, patch in joined.items()
+        if job_id not in stones
         for index, row in enumerate(_ascending(tasks[job_id]) or [()])
     )
+    return (*whole, *stones.values())
+
+
+def _day_of(patch: JobPatch) -> int:
+    return patch.forgotten
 
 
 def _ascending(tasks: Iterable[TaskPatch]) -> list[tuple[TaskPatch, ...]]:

@@ -9,6 +9,7 @@ from rain.sched.records import AttemptRow
 
 EXIT_TIMEOUT = 124
 EXIT_KILLED = 137
+CRASH_REASON = "its PC went down under it"
 
 
 @dataclass(slots=True)
@@ -20,6 +21,7 @@ class LocalAttempt:
     stage: Stage = Stage.STARTING
     end: End | None = None
     started_ms: int = 0
+    started_unix_ms: int = 0
     is_old: bool = False
     """Accepted in an earlier life of the agent."""
     is_recovered: bool = False
@@ -56,9 +58,12 @@ class LocalAttempt:
         """Whether one of these would know about it."""
         return self.job is not None and self.job.spec.executor in executors
 
-    def run(self, now_ms: int, stop_again_ms: int, running_ms: int = 0) -> None:
+    def run(
+        self, now_ms: int, stop_again_ms: int, started_unix_ms: int, running_ms: int = 0
+    ) -> None:
         """Its container runs, for so long already: its time limit counts from the start."""
         self.stage = Stage.RUNNING
+        self.started_unix_ms = started_unix_ms
         self.started_ms = now_ms - running_ms
         self.is_recovered = False
         self.deadline_ms = None
@@ -72,27 +77,31 @@ class LocalAttempt:
         return AttemptRow(self.attempt_id, self.stage, self.end, self.is_stopping)
 
     def report(self, now_ms: int) -> AttemptReport:
-        running_ms = now_ms - self.started_ms if self.stage is Stage.RUNNING else 0
-        return AttemptReport(self.attempt_id, self.stage, running_ms, self.end)
+        if self.stage is not Stage.RUNNING:
+            return AttemptReport(self.attempt_id, self.stage, 0, self.end)
+        running_ms = now_ms - self.started_ms
+        return AttemptReport(self.attempt_id, self.stage, running_ms, None, self.started_unix_ms)
 
 
 def end_of(attempt: LocalAttempt, exited: ContainerExited | ContainerFound) -> End:
     """What an exit means: a stop that was ordered explains it before anything else does."""
     assert exited.exit_code is not None, "it has ended"
-    code, reason = exit_code_of(exited.exit_code), ""
+    code, reason, crashed = exit_code_of(exited.exit_code), "", False
     if attempt.is_stopping:
         state = EndState.CANCELLED
     elif attempt.is_timed_out:
         state, code = EndState.TIMEOUT, EXIT_TIMEOUT
     elif exited.is_lost:
         state, code, reason = EndState.LOST, -1, "the engine was stopped under it"
+        if attempt.is_recovered:
+            reason, crashed = CRASH_REASON, True
     elif exited.out_of_memory:
         state, code = EndState.OUT_OF_MEMORY, EXIT_KILLED
     else:
         state = EndState.SUCCEEDED if exited.exit_code == 0 else EndState.FAILED
         if isinstance(exited, ContainerExited) and state is EndState.FAILED:
             reason = exited.reason[:REASON_CHARS_MAX]
-    return End(state, code, reason, exited.started_unix_ms, exited.ended_unix_ms)
+    return End(state, code, reason, exited.started_unix_ms, exited.ended_unix_ms, crashed)
 
 
 def end_of_failure(attempt: LocalAttempt, failed: ContainerFailed) -> End:
@@ -109,12 +118,24 @@ def end_of_failure(attempt: LocalAttempt, failed: ContainerFailed) -> End:
 
 
 def end_of_missing(attempt: LocalAttempt) -> End:
-    """On disk, but no container: it never started, or was removed behind our back."""
+    """On disk, but no container: it never started, or went down with its PC.
+
+    A life of the agent that ends politely deletes what it has running from the disk, with the same
+    write by which it gives it up: what is still there as running was running when that life was
+    cut off.
+    """
     if attempt.is_stopping:
         return End(EndState.CANCELLED)
     if attempt.stage is not Stage.RUNNING:
         return End(EndState.LOST, reason="the agent restarted before it could start")
-    return End(EndState.LOST, reason="its container is gone")
+    return End(EndState.LOST, reason=CRASH_REASON, crashed=True)
+
+
+def end_of_silence(attempt: LocalAttempt) -> End:
+    """On disk, and its executor never said what became of it: it may be off, nobody crashed."""
+    if attempt.is_stopping:
+        return End(EndState.CANCELLED)
+    return End(EndState.LOST, reason="its executor does not answer")
 
 
 def exit_code_of(exit_code: int) -> int:

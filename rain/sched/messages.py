@@ -27,6 +27,14 @@ DIGESTS_MAX = 2_000
 ORDERS_MAX = 1_000
 INVENTORY_MAX = 10_000
 """As many attempts as a worker keeps."""
+INVENTORY_JOBS_MAX = 16
+"""Jobs asked of a mere worker at a time; one may take a megabyte."""
+DAYS_MAX = 99_999
+"""Of a tombstone, in days since 1970; two hundred years from now no day is larger."""
+NOT_A_JOB = "~"
+"""Ids of jobs come before it; what begins with it, or comes after it, is none of a job."""
+HORIZON = JobId(NOT_A_JOB)
+"""In the place of a job's id: that patch is about the horizon (tombstones.py)."""
 
 
 class Cell(Value, frozen=True):
@@ -81,6 +89,9 @@ class JobPatch(Value, frozen=True):
     """Public key of the node that a person gave it on."""
     cancel_signature: Annotated[bytes, Meta(max_length=64)] = b""
     """Of that node, over job, generation and instant (see sched/identity.py)."""
+    forgotten: Annotated[int, Meta(ge=0, le=DAYS_MAX)] = 0
+    """The day on which this job, being over, was forgotten: nothing else of it counts any more.
+    With the id HORIZON: the first day whose tombstones are kept."""
 
     @classmethod
     def of_parts(
@@ -94,7 +105,7 @@ class JobPatch(Value, frozen=True):
         return cls(job_id, job, through, tasks, unix_ms, by, signature)
 
     def head(self) -> "JobPatch":
-        """The same without its tasks."""
+        """Job and cancel alone."""
         return self.of_parts(self.job_id, self.job, self.cancel())
 
     def cancel(self) -> Cancel:
@@ -165,6 +176,8 @@ class Digests(Message, frozen=True, tag="sg"):
     first: JobId
     last: JobId
     digests: Annotated[tuple[JobDigest, ...], Meta(max_length=DIGESTS_MAX)]
+    page: Count = 0
+    """Every page has a number of its own, which its answers repeat."""
 
 
 class Patch(Message, frozen=True, tag="st"):
@@ -173,6 +186,19 @@ class Patch(Message, frozen=True, tag="st"):
     epoch: Epoch
     patches: Patches
     wants: Annotated[tuple[JobId, ...], Meta(max_length=DIGESTS_MAX)] = ()
+    page: Count = 0
+    """In answer to that page of digests; 0: to none."""
+    frames_left: Count = 0
+    """So many more follow in answer to that page."""
+    is_cut: bool = False
+    """More differs than one answer may hold: ask again."""
+
+
+class ClockReading(Message, frozen=True, tag="sc"):
+    """Follower -> coordinator: the clock on my wall, for what counts in days."""
+
+    epoch: Epoch
+    unix_ms: Count
 
 
 class Assign(Message, frozen=True, tag="so"):
@@ -200,6 +226,8 @@ class AttemptReport(Value, frozen=True):
     stage: Stage
     running_ms: Count = 0
     end: End | None = None
+    started_unix_ms: Count = 0
+    """By the clock of its worker's wall, for people; 0: not known, or told by its end."""
 
 
 class Report(Message, frozen=True, tag="sw"):
@@ -218,6 +246,8 @@ class InventoryRequest(Message, frozen=True, tag="si"):
     epoch: Epoch
     beat: Count
     round: Count
+    wants: Annotated[tuple[JobId, ...], Meta(max_length=INVENTORY_JOBS_MAX)] = ()
+    """Jobs that it spoke of and nobody else knows."""
 
 
 class Inventory(Message, frozen=True, tag="sv"):
@@ -227,6 +257,8 @@ class Inventory(Message, frozen=True, tag="sv"):
     round: Count
     ready: bool
     attempts: Annotated[tuple[AttemptReport, ...], Meta(max_length=INVENTORY_MAX)] = ()
+    jobs: Annotated[tuple[Job, ...], Meta(max_length=INVENTORY_JOBS_MAX)] = ()
+    """Of those that were wanted: they count by the signature of who submitted them."""
 
 
 SchedMessage = (
@@ -236,6 +268,7 @@ SchedMessage = (
     | Replicated
     | Digests
     | Patch
+    | ClockReading
     | Assign
     | Stop
     | Report

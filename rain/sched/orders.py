@@ -8,12 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from rain.effects import Post
-from rain.model import AttemptId, Epoch, JobId, NodeId, Value
-from rain.sched.messages import ORDERS_MAX, Assign, Cell, Stop
+from rain.model import AttemptId, End, Epoch, JobId, NodeId, Value
+from rain.sched.messages import ORDERS_MAX, Assign, Cell, ReportAck, Stop
 from rain.sched.table import Table
 
 BLOCKED_MAX = 100_000
 """Tasks remembered that wait for a higher number; others are met again by and by."""
+
+FORGOTTEN = "its job is over and forgotten"
 
 
 class OrdersConfig(Value, frozen=True):
@@ -133,6 +135,22 @@ class Orders:
             self._assigned.pop(attempt_id, None)
             self._stopping[attempt_id] = (now_ms, reason)
         return self._stops(fresh, reason)
+
+    def dismiss(self, attempt_id: AttemptId, end: End | None, now_ms: int) -> list[Post]:
+        """Of a job that was forgotten: what has ended need not be kept, what runs is to end."""
+        if end is None:
+            return self.stop([attempt_id], FORGOTTEN, now_ms)
+        self.let_go(attempt_id)
+        return [Post(attempt_id.node_id, ReportAck(self._reign.current(), (attempt_id,)))]
+
+    def bury(self, job_id: JobId, live: Iterable[AttemptId], now_ms: int) -> list[Post]:
+        """That job was forgotten: what runs of it, or was ordered, is to end."""
+        assigned = [a for a in self._assigned if a.job_id == job_id]
+        return self.stop(sorted({*live, *assigned}), FORGOTTEN, now_ms)
+
+    def jobs(self) -> set[JobId]:
+        """Of which something is being started or stopped."""
+        return {attempt_id.job_id for attempt_id in (*self._assigned, *self._stopping)}
 
     def heard(self, attempt_id: AttemptId, *, is_running: bool) -> None:
         assigned = self._assigned.get(attempt_id)

@@ -144,6 +144,16 @@ def can_ever_be_placed(spec: JobSpec, nodes: Iterable[tuple[str, Facts]]) -> boo
     return any(not rejection(wish, offer) for offer in _at_best(nodes, spec.executor))
 
 
+def able(spec: JobSpec, nodes: Iterable[tuple[NodeId, str, Facts]]) -> list[NodeId]:
+    """Those (id, name, facts) that could take such a task as soon as they are idle."""
+    wish = Wish(JobId(""), spec, 1)
+    return [
+        node_id
+        for node_id, name, facts in nodes
+        if not rejection(wish, Offer(node_id, name, facts, facts.capacity))
+    ]
+
+
 def rejection(wish: Wish, offer: Offer) -> str:
     """Why this node cannot take one more task of this wish; empty: it can."""
     spec, facts = wish.spec, offer.facts

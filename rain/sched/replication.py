@@ -25,7 +25,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from rain.effects import Effect, Output, Persist, Post
-from rain.model import AttemptId, Epoch, NodeId, Value
+from rain.model import AttemptId, Epoch, JobId, NodeId, Value
 from rain.sched.ledger import FRAME_BYTES_MAX, Ledger, patch_bytes
 from rain.sched.messages import (
     ORDERS_MAX,
@@ -113,6 +113,11 @@ class Replication:
         number = self._in_flight.get(node_id)
         return number is not None and self._batches[number].resends < RESENDS_TRUSTED
 
+    def jobs(self) -> set[JobId]:
+        """Of which something is not safe yet."""
+        bundles = self._bundles.values()
+        return {patch.job_id for bundle in bundles for patch in bundle.patches}
+
     def is_waiting(self, receipt: Receipt) -> bool:
         """Is this being made safe already?"""
         return receipt in self._receipts
@@ -122,10 +127,12 @@ class Replication:
 
     # --- The reign -------------------------------------------------------------------------------
 
-    def begin(self, epoch: Epoch) -> None:
-        """A new reign counts anew."""
+    def begin(self, epoch: Epoch, fallen: NodeId | None) -> None:
+        """A new reign counts anew, and does not rely on the coordinator that fell before it."""
         self.end()
         self._epoch = epoch
+        if fallen is not None:
+            self._slow[fallen] = None
 
     def renumber(self, epoch: Epoch, now_ms: int) -> list[Output]:
         """The same reign under a higher number: what is in flight is asked for under that one."""
@@ -175,6 +182,15 @@ class Replication:
             if number in self._bundles:
                 self._bundles[number].copies[sender] = None
         return self._settle(batch.bundles) + self._next(sender, now_ms)
+
+    def on_new_life(self, node_id: NodeId) -> None:
+        """Its disk may be an older one (E14): what it held counts no more, and it is asked anew."""
+        if node_id in self._in_flight:
+            self._forget(self._in_flight[node_id])
+        self._gathering.pop(node_id, None)
+        for bundle in self._bundles.values():
+            bundle.asked.pop(node_id, None)
+            bundle.copies.pop(node_id, None)
 
     def on_members(self, now_ms: int) -> list[Output]:
         """Somebody came or went, or the grace ended: other holders, perhaps enough copies."""
@@ -332,8 +348,10 @@ class Replication:
 
 def hold(ledger: Ledger, coordinator: NodeId, message: Replicate) -> list[Persist]:
     """A holder's side: write it all down, then say so. Silent where that cannot be promised."""
-    ledger.merge(message.patches, is_vouched=True)
-    if ledger.is_disk_failed or not all(ledger.is_taken(p) for p in message.patches):
-        return []
+    news = ledger.merge(message.patches, is_vouched=True)
+    if ledger.is_disk_failed:
+        return []  # when it works again, all that is known is written
+    if not all(ledger.is_taken(p) for p in message.patches):
+        return ledger.persist(news)  # who compares tables takes what is known for kept
     answer: tuple[Effect, ...] = (Post(coordinator, Replicated(message.epoch, message.number)),)
     return ledger.persist(ledger.known_part(message.patches), answer)

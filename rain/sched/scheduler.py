@@ -25,17 +25,16 @@ by somebody who may not say it, has any effect here.
 import random
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
-
-from msgspec.structs import replace
 
 from rain.claims import Sign, Verify
 from rain.effects import (
+    AbsenceDecided,
     Admitted,
     Barred,
     Beat,
     BrakeChanged,
+    ClockTold,
     ContainerExited,
     ContainerFailed,
     ContainersListed,
@@ -54,7 +53,6 @@ from rain.effects import (
     Message,
     Notice,
     Output,
-    Persist,
     Persisted,
     Post,
     Proposed,
@@ -62,7 +60,6 @@ from rain.effects import (
     Record,
     ReignChanged,
     SiblingNotice,
-    StartContainer,
     StopRequested,
     TableChanged,
     ViewChanged,
@@ -78,13 +75,18 @@ from rain.model import (
     Role,
     Value,
 )
+from rain.sched.absence import Absence
 from rain.sched.antientropy import AntiEntropy
+from rain.sched.beats import Beats
+from rain.sched.calendar import Calendar
 from rain.sched.complaints import Complaints
 from rain.sched.coordinator import Coordinator, CoordinatorConfig
+from rain.sched.early import Early
 from rain.sched.ledger import Ledger, are_too_many
 from rain.sched.messages import (
     Accepted,
     Assign,
+    ClockReading,
     Digests,
     Inventory,
     InventoryRequest,
@@ -97,10 +99,11 @@ from rain.sched.messages import (
     Stop,
 )
 from rain.sched.outbox import Outbox, OutboxConfig
+from rain.sched.own_mail import OwnMail
 from rain.sched.people import People
 from rain.sched.pool import Pool
 from rain.sched.records import AttemptRow
-from rain.sched.replication import hold
+from rain.sched.replication import ReplicationConfig, hold
 from rain.sched.table import Table
 from rain.sched.warrants import Warrants
 from rain.sched.worker import Worker, WorkerConfig
@@ -118,13 +121,11 @@ class SchedConfig(Value, frozen=True):
     pool_id: bytes = b""
     """Part of what is signed."""
 
-
-@dataclass(frozen=True, slots=True)
-class _AfterWrite:
-    """What a write that is on disk now has set off."""
-
-    own: tuple[Message, ...]
-    ordered: tuple[AttemptId, ...]
+    @classmethod
+    def of(cls, pool_id: bytes, replicas: int) -> "SchedConfig":
+        """What is not the same everywhere."""
+        coordinator = CoordinatorConfig(replication=ReplicationConfig(replicas))
+        return cls(pool_id=pool_id, coordinator=coordinator)
 
 
 class Scheduler:
@@ -169,19 +170,24 @@ class Scheduler:
         self._outbox = Outbox(
             config.outbox, self._ledger, rng, self._people, public_key, sign, config.pool_id
         )
+        calendar_config = config.coordinator.retention.calendar
+        self._calendar = Calendar(calendar_config, identity.node_id)
+        self._absence = Absence(recovered, self._ledger)
         self._coordinator = Coordinator(
-            config.coordinator, self._ledger, self._pool, self._antientropy
+            config.coordinator, self._ledger, self._pool, self._antientropy, self._calendar
         )
         rows = [record for record in recovered if isinstance(record, AttemptRow)]
         self._worker = Worker(identity, facts, config.worker, self._ledger, rows)
+        self._beats = Beats(self._worker, self._coordinator, self._antientropy)
         self._epoch: Epoch | None = None
         self._is_mine = False
+        self._early = Early()
         self._last_coordinator: NodeId | None = None
         self._now_ms = now_ms
         self._told_digest = b""
-        self._last_token = 0
-        self._after: dict[int, _AfterWrite] = {}
+        self._mail = OwnMail(identity.node_id)
         self._may_forget = False
+        self._deadline_ms = self._soonest_ms()
         self._complaints = Complaints(
             self.dropped,
             self._ledger.table.dropped,
@@ -196,9 +202,18 @@ class Scheduler:
     def table(self) -> Table:
         return self._ledger.table
 
+    @property
+    def absence(self) -> Absence:
+        """What was set aside after a long absence of this node."""
+        return self._absence
+
     def unsettled(self) -> set[AttemptId]:
         """At the coordinator: attempts whose outcome is not yet on enough disks."""
         return self._coordinator.unsettled()
+
+    def starts(self, job_id: JobId, first: int, last: int) -> dict[AttemptId, int]:
+        """At the coordinator: when what runs of these tasks was started, by the wall clock."""
+        return self._coordinator.judgement.starts(job_id, first, last)
 
     def why(self, job_id: JobId) -> dict[str, int]:
         """At the coordinator: how many nodes take no more of this job, by reason."""
@@ -220,24 +235,32 @@ class Scheduler:
 
     def handle(self, event: Event | Notice, now_ms: int) -> list[Output]:
         self._now_ms = now_ms
+        is_due = self._deadline_ms is not None and now_ms >= self._deadline_ms
+        if not is_due and not self._may_forget and self._beats.took(event, now_ms):
+            return []
         outputs: list[Output] = []
         local: deque[Message] = deque()
-        self._sort(self._on(event, now_ms), outputs, local)
+        self._mail.sort(self._on(event, now_ms), outputs, local)
         for _ in range(ROUNDS_MAX):
-            self._sort(self._follow_up(now_ms), outputs, local)
+            self._mail.sort(self._follow_up(now_ms), outputs, local)
             if not local:
                 break
-            self._sort(self._on_message(self.node_id, local.popleft(), now_ms), outputs, local)
+            self._mail.sort(self._on_message(self.node_id, local.popleft(), now_ms), outputs, local)
         else:
             raise AssertionError("the roles of a node feed each other without end")
-        outputs += self._forget()
+        outputs += [*self._forget(), *self._ledger.sweep()]
         digest = self.table.digest()
         if digest != self._told_digest:
             self._told_digest = digest
             outputs.append(TableChanged(digest))
+        self._deadline_ms = self._soonest_ms()
         return outputs
 
     def next_deadline_ms(self) -> int | None:
+        return self._deadline_ms
+
+    def _soonest_ms(self) -> int | None:
+        """Asked once per event, as nothing else moves it."""
         soonest_ms = self._worker.next_deadline_ms()
         for at_ms in (self._outbox.next_deadline_ms(), self._coordinator.next_deadline_ms()):
             if at_ms is not None and (soonest_ms is None or at_ms < soonest_ms):
@@ -245,6 +268,7 @@ class Scheduler:
         return soonest_ms
 
     def check(self) -> None:
+        assert self._deadline_ms == self._soonest_ms(), "the deadline told is the soonest"
         self._ledger.table.check()
         self._ledger.board.check()
         self._worker.check()
@@ -280,6 +304,12 @@ class Scheduler:
                 return self._worker.on_exited(event, now_ms)
             case ContainerFailed():
                 return self._worker.on_failed(event, now_ms)
+            case ClockTold(unix_ms=unix_ms):
+                self._calendar.tell(self.node_id, unix_ms, now_ms)
+                noted = self._absence.on_clock(unix_ms, is_alone=self._epoch is None)
+                return noted + self._tell_clock(now_ms)
+            case AbsenceDecided(take_back=take_back):
+                return self._absence.take_back() if take_back else self._absence.drop()
             case StopRequested():
                 return self._worker.on_stop_requested(now_ms)
             case DiskFailed() | DiskRecovered():
@@ -361,13 +391,24 @@ class Scheduler:
         elif was_mine:
             self._coordinator.end()
         outputs += self._worker.follow(notice.epoch, self._is_mine, now_ms)
-        return outputs + self._outbox.follow(notice.epoch, now_ms)
+        outputs += self._outbox.follow(notice.epoch, now_ms) + self._tell_clock(now_ms)
+        for sender, message in self._early.take(notice.epoch):
+            outputs += self._on_message(sender, message, now_ms)
+        return outputs
+
+    def _tell_clock(self, now_ms: int) -> list[Output]:
+        """To the coordinator that is followed; a mere worker has no say in what is forgotten."""
+        unix_ms = self._calendar.own_unix_ms(now_ms)
+        is_keeper = self._people.is_at_least(self.node_id, Role.MEMBER)
+        if unix_ms is None or self._epoch is None or self._is_mine or not is_keeper:
+            return []
+        return [Post(self._epoch.node_id, ClockReading(self._epoch, unix_ms))]
 
     def _on_disk(self, event: DiskFailed | DiskRecovered, now_ms: int) -> list[Output]:
         """Writes that fail take their follow-ups with them: everything is asked for again."""
         if isinstance(event, DiskFailed):
             self._ledger.is_disk_failed = True
-            self._after.clear()
+            self._mail.lose_all()
             return self._worker.on_disk_failed(now_ms)
         if not self._ledger.is_disk_failed:
             return []
@@ -379,6 +420,8 @@ class Scheduler:
         refusal = self._right_refusal(sender, message)
         if refusal:
             return self._drop(refusal)
+        if self._early.keep(sender, message, self._epoch):
+            return []
         match message:
             case Propose():
                 return self._coordinator.on_propose(sender, message, now_ms)
@@ -400,6 +443,11 @@ class Scheduler:
                 return self._worker.on_report_ack(sender, message)
             case InventoryRequest():
                 return self._worker.on_inventory_request(sender, message, now_ms)
+            case ClockReading(epoch=epoch, unix_ms=unix_ms):
+                if not self._is_mine or epoch != self._epoch:
+                    return self._drop("clock_told_to_another_reign")
+                self._calendar.tell(sender, unix_ms, now_ms)
+                return []
             case Replicate() | Digests() | Patch():
                 return self._on_knowledge(sender, message, now_ms)
             case _:
@@ -444,38 +492,8 @@ class Scheduler:
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
         return []
 
-    def _sort(self, fresh: list[Output], outputs: list[Output], local: deque[Message]) -> None:
-        """Keep back what is for this node itself: now, or when the write before it is done."""
-        for output in fresh:
-            if isinstance(output, Post) and output.to == self.node_id:
-                local.append(output.message)
-            elif isinstance(output, Persist):
-                outputs.append(self._with_token(output))
-            else:
-                outputs.append(output)
-
-    def _with_token(self, write: Persist) -> Persist:
-        own = tuple(
-            effect.message
-            for effect in write.then
-            if isinstance(effect, Post) and effect.to == self.node_id
-        )
-        ordered = tuple(
-            effect.attempt_id for effect in write.then if isinstance(effect, StartContainer)
-        )
-        if not own and not ordered:
-            return write
-        self._last_token += 1
-        self._after[self._last_token] = _AfterWrite(own, ordered)
-        then = tuple(
-            effect
-            for effect in write.then
-            if not (isinstance(effect, Post) and effect.to == self.node_id)
-        )
-        return replace(write, then=then, token=self._last_token)
-
     def _on_persisted(self, token: int) -> list[Output]:
-        after = self._after.pop(token, None)
+        after = self._mail.take(token)
         if after is None:
             return []
         self._worker.note_ordered(after.ordered)

@@ -8,8 +8,7 @@ in every heartbeat, then one per job, then whole jobs as patches.
 Invariants. 1. `merge` is commutative, associative and idempotent, over patches whole or split,
 and merging the news of one copy into an equal one makes them equal again. 2. Two tables have
 the same digest exactly if they hold the same (64 bits: one chance in 10^19 to be wrong).
-3. Knowledge only grows; no cell ever goes down, so nothing that was decided is undone (`forget`
-is for nodes that keep no copies and tell nobody what they know). 4. The
+3. Knowledge only grows; no cell ever goes down, so nothing that was decided is undone. 4. The
 rows of any prefix of the writes give a table that knows no more than this one.
 
 Peers' nonsense (a job that its submitter did not sign, tasks it does not have, attempts of
@@ -26,7 +25,10 @@ not: they are decisions, and every member may come to coordinate; members are tr
 A job may be known by its cells before its spec arrives: such a job counts in digests and patches
 (so that the spec is fetched), and is no job yet for `job` and `jobs`.
 
-What it does not do: decide anything, forget jobs, know who holds copies.
+A job that was forgotten (tombstones.py) is its tombstone, which absorbs everything else of it:
+spec, cells, ends, cancel, whether they come before or after.
+
+What it does not do: decide anything, choose what to forget, know who holds copies.
 """
 
 from bisect import bisect_left, insort
@@ -35,10 +37,12 @@ from itertools import islice
 
 from rain.effects import Record
 from rain.model import AttemptId, End, Job, JobId, NodeId
-from rain.sched.cells import UNDECIDED, cell_key, is_active, is_sound
-from rain.sched.identity import JOB_ID_CHARS, is_named_rightly, oversize
+from rain.sched.active import ActiveAttempts
+from rain.sched.cells import UNDECIDED, cell_key, is_active
+from rain.sched.identity import is_named_rightly, oversize
 from rain.sched.knowledge import DIGEST_BYTES, JobKnowledge
 from rain.sched.messages import (
+    HORIZON,
     AttemptEnd,
     Cancel,
     Cell,
@@ -47,8 +51,19 @@ from rain.sched.messages import (
     TaskPatch,
 )
 from rain.sched.news import News
-from rain.sched.records import CancelRow, JobRow, TableRecord, TaskRow
+from rain.sched.records import (
+    CancelRow,
+    HorizonRow,
+    JobRow,
+    TableRecord,
+    TaskRow,
+    TombstoneRow,
+    keys_of,
+    patch_of,
+)
+from rain.sched.soundness import fault_of
 from rain.sched.states import TaskState
+from rain.sched.tombstones import Tombstones, is_job_id
 from rain.sched.warrants import JOB_NOT_AUTHENTIC, Warrants
 
 JOBS_MAX = 50_000
@@ -57,9 +72,11 @@ UNKNOWN_JOBS_MAX = 1_000
 """Of these, jobs whose spec is not known yet. One round of anti-entropy brings it."""
 UNKNOWN_TASKS_MAX = 1_000
 """Of a job whose spec is unknown, tasks told of in ranges: few bytes that cost as many cells."""
-NODE_ID_CHARS_MAX = 128
 CHECK_TASKS_MAX = 1_000
 """Jobs of so many tasks are checked whole; of larger ones the tasks that changed."""
+
+_NOTHING = JobKnowledge(JobId(""))
+"""What is known of a job that was never heard of."""
 
 
 class Table:
@@ -73,17 +90,21 @@ class Table:
         """All, sorted; `_job_ids` those whose spec is known."""
         self._job_ids: list[JobId] = []
         self._digest = 0
-        self._active: dict[NodeId, dict[AttemptId, None]] = {}
+        self._active = ActiveAttempts()
         self._unchecked: dict[JobId, dict[int, None]] = {}
         """Tasks that changed since the last check, by job."""
         self._checked_ids = (0, 0)
-        rows = [record for record in recovered if isinstance(record, TableRecord)]
-        # Specs first, so that rows without one are known for what they are. What is on this disk
-        # was verified when it came; who signed it may be forgotten by now.
-        self._is_recovering = True
-        self.merge(_patch_of(row) for row in rows if isinstance(row, JobRow))
-        self.merge(_patch_of(row) for row in rows if not isinstance(row, JobRow))
+        self.tombstones = Tombstones()
+        self._buried: dict[str, None] = {}
+        """Keys of rows on disk that a tombstone has made void: see `take_buried`."""
         self._is_recovering = False
+        rows = [record for record in recovered if isinstance(record, TableRecord)]
+        # Specs first, so that rows without one are known for what they are; tombstones before
+        # them, to find what a power cut has left of the jobs below.
+        self.take_back(patch_of(row) for row in rows if isinstance(row, TombstoneRow))
+        self.take_back(patch_of(row) for row in rows if isinstance(row, HorizonRow))
+        self.take_back(patch_of(row) for row in rows if isinstance(row, JobRow))
+        self.take_back(patch_of(row) for row in rows if isinstance(row, CancelRow | TaskRow))
 
     # --- What grows it ---------------------------------------------------------------------------
 
@@ -95,7 +116,15 @@ class Table:
         `is_vouched`: by the coordinator that is followed; see warrants.py.
         """
         news: dict[JobId, News] = {}
+        stones: list[JobPatch] = []
         for patch in patches:
+            if patch.forgotten:
+                stones += self._bury(patch)
+                continue
+            if patch.job_id in self.tombstones:
+                if self._is_recovering:  # left on this disk by a power cut
+                    self._buried.update(dict.fromkeys(keys_of(patch)))
+                continue
             known = self._admit(patch, is_vouched)
             if known is not None:
                 before = known.digest
@@ -110,7 +139,18 @@ class Table:
             for job_id, fresh in news.items()
             if job_id in self._known
             for patch in fresh.patches(self._known[job_id])
-        )
+        ) + tuple(stones)
+
+    def take_back(self, patches: Iterable[JobPatch]) -> tuple[JobPatch, ...]:
+        """Merge what was on this disk: it was verified when it came.
+
+        Who signed it may be forgotten by now.
+        """
+        self._is_recovering = True
+        try:
+            return self.merge(patches)
+        finally:
+            self._is_recovering = False
 
     def decide(
         self, job_id: JobId, task: int, cell: Cell, ends: Iterable[AttemptEnd] = ()
@@ -126,10 +166,10 @@ class Table:
         return news
 
     def forget(self, job_id: JobId) -> None:
-        """As if it had never been heard of. Not for who keeps copies: it would come back."""
+        """As if it had never been heard of. To who keeps copies it would come back."""
         known = self._known.pop(job_id)
         for task in known.tasks():
-            self._reindex(known.cell(task), UNDECIDED)
+            self._active.move(known.cell(task), UNDECIDED)
         self._digest ^= known.digest
         self._unchecked.pop(job_id, None)
         del self._ids[bisect_left(self._ids, job_id)]
@@ -142,34 +182,54 @@ class Table:
         """The rows to write for news of this table: each holds all that is known under its key."""
         rows: dict[str, Record] = {}
         for patch in news:
-            known = self._known[patch.job_id]
-            fresh: list[Record] = []
-            if patch.job is not None:
+            known = self._of(patch.job_id)
+            fresh: list[Record] = [*self.tombstones.rows(patch.job_id)]
+            if patch.job is not None and known.job is not None:
                 fresh.append(JobRow(patch.job))
-            if patch.cancelled_through:
+            if patch.cancelled_through and known.cancelled_through:
                 fresh.append(CancelRow(patch.job_id, *known.cancel()))
-            for part in patch.tasks:
+            for part in patch.tasks if known is not _NOTHING else ():
                 fresh.extend(
                     TaskRow(patch.job_id, task, known.cell(task), known.entries(task))
                     for task in range(part.first, part.last + 1)
                 )
             rows.update((row.key(), row) for row in fresh)
+        for key in rows if self._buried else ():
+            self._buried.pop(key, None)
         return tuple(rows.values())
+
+    def take_buried(self, limit: int) -> tuple[str, ...]:
+        """Keys of rows to delete, once each: what is left on this disk of forgotten jobs."""
+        keys = tuple(islice(self._buried, limit))
+        for key in keys:
+            del self._buried[key]
+        return keys
 
     def digest(self) -> bytes:
         """Of the whole table; equal tables, and no others, have equal digests."""
-        return self._digest.to_bytes(DIGEST_BYTES, "big")
+        return (self._digest ^ self.tombstones.digest).to_bytes(DIGEST_BYTES, "big")
 
     def job_digest(self, job_id: JobId) -> bytes:
-        """Zeros for a job nothing is known of."""
+        """Of what is compared under that id; zeros for a job nothing is known of."""
         known = self._known.get(job_id)
-        return (known.digest if known is not None else 0).to_bytes(DIGEST_BYTES, "big")
+        digest = self.tombstones.entry_digest(job_id) if known is None else known.digest
+        return digest.to_bytes(DIGEST_BYTES, "big")
 
     def digests(self, first: JobId, limit: int) -> tuple[JobDigest, ...]:
-        """Of up to `limit` jobs from `first` on, sorted; those without a spec included."""
+        """Of up to `limit` jobs from `first` on, sorted; those without a spec included.
+
+        After all jobs come the days of forgetting.
+        """
         start = bisect_left(self._ids, first)
         ids = self._ids[start : start + limit]
-        return tuple(JobDigest(job_id, self.job_digest(job_id)) for job_id in ids)
+        jobs = [JobDigest(job_id, self.job_digest(job_id)) for job_id in ids]
+        return (*jobs, *self.tombstones.digests(max(first, HORIZON), limit - len(jobs)))
+
+    def patches(self, entry_id: JobId) -> list[JobPatch]:
+        """All that is compared under that id: of a job, of a day of forgetting, of the horizon."""
+        if entry_id in self._known:
+            return [self.patch(entry_id)]
+        return self.tombstones.patches(entry_id)
 
     def patch(self, job_id: JobId, first: int = 0, tasks_max: int | None = None) -> JobPatch:
         """All that is known of a job, or so many tasks from `first` on.
@@ -177,11 +237,16 @@ class Table:
         For the wire see `ledger.frames`: this may be too large.
         """
         known = self._known.get(job_id)
-        return known.patch(first, tasks_max) if known is not None else JobPatch(job_id)
+        if known is None:
+            return JobPatch(job_id, forgotten=self.tombstones.day(job_id))
+        return known.patch(first, tasks_max)
 
     def refusal(self, patch: JobPatch, *, is_vouched: bool = False) -> str:
         """Why nothing of this patch is taken in, whatever room there is; '' if it is sound."""
         known, job = self._known.get(patch.job_id), patch.job
+        if patch.forgotten:
+            is_horizon = patch.job_id == HORIZON
+            return "" if is_horizon else self.tombstones.refusal(patch.job_id, patch.forgotten)
         if not patch.is_orderly():
             return "tasks_not_in_order"
         if job is not None and (known is None or job != known.job):
@@ -193,7 +258,7 @@ class Table:
             refusal = self._job_refusal(job, is_new, is_vouched)
             if refusal:
                 return refusal
-        if len(patch.job_id) > JOB_ID_CHARS:
+        if not is_job_id(patch.job_id):
             return JOB_NOT_AUTHENTIC
         is_specless = job is None and (known is None or known.job is None)
         if is_specless and patch.tasks_count() - len(patch.tasks) > UNKNOWN_TASKS_MAX:
@@ -203,8 +268,11 @@ class Table:
     # --- What it tells ---------------------------------------------------------------------------
 
     def job(self, job_id: JobId) -> Job | None:
-        known = self._known.get(job_id)
-        return known.job if known is not None else None
+        return self._of(job_id).job
+
+    def is_forgotten(self, job_id: JobId) -> bool:
+        """Was it over, and is there only a tombstone of it?"""
+        return job_id in self.tombstones
 
     def known_ids(self) -> tuple[JobId, ...]:
         """Jobs of which anything is known, sorted."""
@@ -215,74 +283,62 @@ class Table:
         return tuple(self._job_ids)
 
     def cell(self, job_id: JobId, task: int) -> Cell:
-        known = self._known.get(job_id)
-        return known.cell(task) if known is not None else UNDECIDED
+        return self._of(job_id).cell(task)
 
     def ends(self, job_id: JobId, task: int) -> dict[AttemptId, End]:
-        known = self._known.get(job_id)
-        return known.ends(task) if known is not None else {}
+        return self._of(job_id).ends(task)
 
     def failures(self, job_id: JobId, task: int) -> int:
         """Attempts that failed by the task's own doing, over all generations."""
-        known = self._known.get(job_id)
-        return known.failures(task) if known is not None else 0
+        return self._of(job_id).failures(task)
 
     def cancelled(self, job_id: JobId) -> bool:
         """Is the newest generation of this job cancelled?"""
-        known = self._known.get(job_id)
-        return known is not None and known.generation() <= known.cancelled_through
+        known = self._of(job_id)
+        return known.generation() <= known.cancelled_through
 
     def cancel_of(self, job_id: JobId) -> Cancel | None:
         """The one that stands, with its author; None: there was none."""
-        known = self._known.get(job_id)
-        return known.cancel() if known is not None and known.cancelled_through else None
+        known = self._of(job_id)
+        return known.cancel() if known.cancelled_through else None
 
     def generation(self, job_id: JobId) -> int:
         """The newest that any task is in: what a cancel goes through."""
-        known = self._known.get(job_id)
-        return known.generation() if known is not None else UNDECIDED.generation
+        return self._of(job_id).generation()
 
     def is_task_over(self, job_id: JobId, task: int) -> bool:
         """Succeeded, final, or cancelled: nothing more will be started for it."""
-        known = self._known.get(job_id)
-        return known is not None and known.is_over(task)
+        return self._of(job_id).is_over(task)
 
     def is_job_over(self, job_id: JobId) -> bool:
-        known = self._known.get(job_id)
-        return known is not None and known.is_job_over()
+        return self._of(job_id).is_job_over()
 
     def open_tasks(self, job_id: JobId) -> list[int]:
         """Tasks that are not over, sorted; none of a job whose spec is unknown."""
-        known = self._known.get(job_id)
-        return known.open_tasks() if known is not None else []
+        return self._of(job_id).open_tasks()
 
     def decided_tasks(self, job_id: JobId) -> list[int]:
         """Tasks with a cell or ends of their own, sorted; all others are pending."""
-        known = self._known.get(job_id)
-        return known.tasks() if known is not None else []
+        return self._of(job_id).tasks()
 
     def state(self, job_id: JobId, task: int) -> TaskState:
-        known = self._known.get(job_id)
-        return known.state(task) if known is not None else TaskState.PENDING
+        return self._of(job_id).state(task)
 
     def state_counts(self, job_id: JobId) -> list[int]:
         """How many tasks are in each state, in the order of TaskState."""
-        known = self._known.get(job_id)
-        return list(known.counts) if known is not None else [0] * len(TaskState)
+        return list(self._of(job_id).counts)
 
     def first_unsuccessful(self, job_id: JobId) -> int | None:
         """The first task that has not succeeded; None: all have."""
-        known = self._known.get(job_id)
-        return known.first_unsuccessful() if known is not None else None
+        return self._of(job_id).first_unsuccessful()
 
     def finished_unix_ms(self, job_id: JobId) -> int:
         """When the last attempt of this job ended; 0: none did."""
-        known = self._known.get(job_id)
-        return known.finished_unix_ms() if known is not None else 0
+        return self._of(job_id).finished_unix_ms()
 
     def attempts_on(self, node_id: NodeId) -> tuple[AttemptId, ...]:
         """Placed, starting or running there by the cells, sorted; of cancelled jobs too."""
-        return tuple(sorted(self._active.get(node_id, {})))
+        return self._active.on(node_id)
 
     def check(self) -> None:
         """Assert every invariant, in what changed since the last check.
@@ -301,14 +357,17 @@ class Table:
         for known in self._known.values():
             digest ^= known.digest
         assert digest == self._digest, "the digest is the XOR of those of the jobs"
+        self.tombstones.check()
         room = CHECK_TASKS_MAX
         while self._unchecked and room > 0:
             room -= self._check_some(next(iter(self._unchecked)), room)
-        for attempts in self._active.values():
-            for attempt_id in attempts:
-                assert self.cell(attempt_id.job_id, attempt_id.task).attempt_id == attempt_id
+        for attempt_id in self._active.all():
+            assert self.cell(attempt_id.job_id, attempt_id.task).attempt_id == attempt_id
 
     # --- Inside ----------------------------------------------------------------------------------
+
+    def _of(self, job_id: JobId) -> JobKnowledge:
+        return self._known.get(job_id, _NOTHING)
 
     def _check_some(self, job_id: JobId, room: int) -> int:
         """Check one job, or `room` tasks of a large one. Returns what it has cost."""
@@ -327,11 +386,29 @@ class Table:
         for task in tasks:
             cell = known.cell(task)
             if is_active(cell) and cell.attempt_id is not None:
-                assert cell.attempt_id in self._active[cell.attempt_id.node_id]
+                assert cell.attempt_id in self._active
         return 1 + min(known.tasks_known(), room)
 
     def _drop(self, reason: str, count: int = 1) -> None:
         self.dropped[reason] = self.dropped.get(reason, 0) + count
+
+    def _bury(self, patch: JobPatch) -> list[JobPatch]:
+        """Join a tombstone, or the horizon: whatever else the patch says is absorbed by it."""
+        job_id, day = patch.job_id, patch.forgotten
+        reason = self.refusal(patch)
+        if reason:
+            self._drop(reason)
+            return []
+        if job_id == HORIZON:
+            fallen = self.tombstones.raise_horizon(day)
+            self._buried.update((TombstoneRow(each, 0).key(), None) for each in fallen or ())
+            return [] if fallen is None else [JobPatch(HORIZON, forgotten=day)]
+        if not self.tombstones.bury(job_id, day):
+            return []
+        if job_id in self._known:
+            self._buried.update(dict.fromkeys(keys_of(self.patch(job_id))))
+            self.forget(job_id)
+        return [JobPatch(job_id, forgotten=day)]
 
     def _admit(self, patch: JobPatch, is_vouched: bool) -> JobKnowledge | None:
         """Where this patch goes; None for nonsense and for what finds no room."""
@@ -372,7 +449,7 @@ class Table:
             forgotten = known.learn_job(patch.job)
             news.job = True
             for task, cell in forgotten:
-                self._reindex(cell, UNDECIDED)
+                self._active.move(cell, UNDECIDED)
                 news.cells.pop(task, None)
                 news.ends.pop(task, None)
                 self._drop("task_beyond_spec")
@@ -388,16 +465,9 @@ class Table:
 
     def _absorb_tasks(self, known: JobKnowledge, part: TaskPatch, news: News) -> None:
         first, last, cell = part.first, part.last, part.cell
-        if not _are_ids_short(part) or not is_sound(cell, known.job_id, first, last):
-            self._drop("cell_not_sound")
-            return
-        if part.ends and (
-            first != last
-            or any(
-                (e.attempt_id.job_id, e.attempt_id.task) != (known.job_id, first) for e in part.ends
-            )
-        ):
-            self._drop("end_not_sound")
+        fault = fault_of(part, known.job_id)
+        if fault:
+            self._drop(fault)
             return
         if known.job is not None and last >= known.job.spec.tasks:
             self._drop("task_beyond_spec")
@@ -407,7 +477,7 @@ class Table:
         for task in range(first, last + 1):
             before = known.cell(task)
             if known.learn_cell(task, cell):
-                self._reindex(before, known.cell(task))
+                self._active.move(before, known.cell(task))
                 news.cells[task] = None
             if part.ends:
                 fresh = known.learn_ends(task, part.ends)
@@ -426,34 +496,3 @@ class Table:
         is_listed = self._job_ids[index : index + 1] == [job_id]
         if known.job is not None and not is_listed:
             self._job_ids.insert(index, job_id)
-
-    def _reindex(self, before: Cell, after: Cell) -> None:
-        if is_active(before) and before.attempt_id is not None:
-            there = self._active[before.attempt_id.node_id]
-            del there[before.attempt_id]
-            if not there:
-                del self._active[before.attempt_id.node_id]
-        if is_active(after) and after.attempt_id is not None:
-            self._active.setdefault(after.attempt_id.node_id, {})[after.attempt_id] = None
-
-
-def _are_ids_short(part: TaskPatch) -> bool:
-    """Whatever is kept travels on: a name without end would make a message without end."""
-    attempts = [entry.attempt_id for entry in part.ends]
-    if part.cell.attempt_id is not None:
-        attempts.append(part.cell.attempt_id)
-    names = [name for each in attempts for name in (each.node_id, each.epoch.node_id)]
-    if part.cell.epoch is not None:
-        names.append(part.cell.epoch.node_id)
-    return all(len(name) <= NODE_ID_CHARS_MAX for name in names)
-
-
-def _patch_of(row: TableRecord) -> JobPatch:
-    match row:
-        case JobRow():
-            return JobPatch(row.job.job_id, row.job)
-        case CancelRow():
-            return JobPatch.of_parts(row.job_id, cancel=row.cancel())
-        case TaskRow():
-            task = TaskPatch(row.task, row.task, row.cell, row.ends)
-            return JobPatch(row.job_id, tasks=(task,))

@@ -15,8 +15,9 @@ from itertools import islice
 from typing import Any
 
 from rain.model import AttemptId, End, EndState, Job, JobId, NodeId, Stage
-from rain.sched.cells import is_active
+from rain.sched.cells import crashes, is_active
 from rain.sched.civil import rfc3339
+from rain.sched.decisions import is_at_crash_limit
 from rain.sched.states import TaskState, exit_code, job_state
 from rain.sched.table import Table
 
@@ -24,6 +25,9 @@ Json = dict[str, Any]
 Names = Mapping[NodeId, str]
 Unsettled = Collection[AttemptId]
 """Attempts whose outcome is not yet durable on enough disks."""
+Starts = Mapping[AttemptId, int]
+"""When what runs was started, in ms since 1970 by the clock of the PC that runs it."""
+NO_STARTS: Starts = {}
 
 SUPERSEDED = "SUPERSEDED"
 REFUSALS_TOLD_MAX = 8
@@ -86,6 +90,11 @@ def job_view(
         "exit_code": _job_exit_code(table, job_id) if state.is_end else None,
         "submitted_by": job.submitted_by,
         "person": job.person,
+        "need": {
+            "cpus": job.spec.need.cpus_milli / 1_000,
+            "memory_bytes": job.spec.need.memory_bytes,
+        },
+        "only_on": job.spec.node_name or None,
         "tasks_total": job.spec.tasks,
         "tasks": {each.name: counts[each] for each in TaskState if counts[each]},
         "created_at": rfc3339(job.created_unix_ms),
@@ -97,14 +106,21 @@ def job_view(
 
 
 def task_list(
-    table: Table, job_id: JobId, names: Names, unsettled: Unsettled, first: int, last: int
+    table: Table,
+    job_id: JobId,
+    names: Names,
+    unsettled: Unsettled,
+    first: int,
+    last: int,
+    starts: Starts = NO_STARTS,
 ) -> list[Json]:
     """Tasks `first` to `last` of a job whose spec is known, as in its `task_list`."""
     job = table.job(job_id)
     assert job is not None, "only known jobs are shown"
     untold = _by_task(job_id, unsettled)
     return [
-        _task_view(table, job, task, names, untold.get(task, ())) for task in range(first, last + 1)
+        _task_view(table, job, task, names, untold.get(task, ()), starts)
+        for task in range(first, last + 1)
     ]
 
 
@@ -180,13 +196,19 @@ def _standing_end(table: Table, job_id: JobId, task: int) -> End | None:
 
 
 def _task_view(
-    table: Table, job: Job, task: int, names: Names, untold: Collection[AttemptId]
+    table: Table,
+    job: Job,
+    task: int,
+    names: Names,
+    untold: Collection[AttemptId],
+    starts: Starts,
 ) -> Json:
     """A current attempt is listed while nothing is known of its end."""
     cell = table.cell(job.job_id, task)
     ends = table.ends(job.job_id, task)
     state = _shown_state(table, job.job_id, task, untold)
     standing = cell.attempt_id
+    started = {**starts, **{each: end.started_unix_ms for each, end in ends.items()}}
     told: dict[AttemptId, End | None] = {**ends}
     if standing is not None and is_active(cell):
         told.setdefault(standing, None)
@@ -196,11 +218,13 @@ def _task_view(
         "state": state.name,
         "exit_code": exit_code(state, ends.get(standing) if standing is not None else None),
         "node": _name(names, standing.node_id) if standing is not None else None,
+        "reason": _why_aborted(job, ends, standing) if state is TaskState.ABORTED else "",
         "attempts": [
             _attempt_view(
                 each,
                 told[each],
                 names,
+                started.get(each, 0),
                 is_running=each in untold or cell.stage is Stage.RUNNING,
                 is_superseded=cell.success and each != standing,
             )
@@ -210,7 +234,12 @@ def _task_view(
 
 
 def _attempt_view(
-    attempt_id: AttemptId, end: End | None, names: Names, is_running: bool, is_superseded: bool
+    attempt_id: AttemptId,
+    end: End | None,
+    names: Names,
+    started_unix_ms: int,
+    is_running: bool,
+    is_superseded: bool,
 ) -> Json:
     state, code = TaskState.RUNNING.name if is_running else TaskState.STARTING.name, None
     if end is not None:
@@ -221,10 +250,21 @@ def _attempt_view(
         "node": _name(names, attempt_id.node_id),
         "state": state,
         "exit_code": code,
-        "started_at": _time(end.started_unix_ms) if end is not None else None,
+        "started_at": _time(started_unix_ms),
         "ended_at": _time(end.ended_unix_ms) if end is not None else None,
         "reason": end.reason if end is not None else "",
     }
+
+
+def _why_aborted(job: Job, ends: Mapping[AttemptId, End], standing: AttemptId | None) -> str:
+    """Why Rain gave it up, in words: nothing of what it printed tells that."""
+    if is_at_crash_limit(job, ends):
+        times = crashes(ends.values())
+        return f"PCs went down under it {times} times, its crash limit is {job.spec.crash_limit}"
+    end = ends.get(standing) if standing is not None else None
+    if end is not None and end.state is EndState.REFUSED:
+        return f"refused by every PC that could take it, last: {end.reason}"
+    return end.reason if end is not None else ""
 
 
 def _end_code(end: End) -> int | None:

@@ -18,7 +18,8 @@ Ends. A stop that was ordered makes CANCELLED of whatever exit follows; the time
 TIMEOUT; an engine that was stopped under it makes LOST; then out of memory; then the exit code.
 The time limit counts from the start, also for an attempt that an earlier agent started: the
 executor says how long it has been running, by the clock of the wall, the only one that spans both
-lives.
+lives. What is on the disk as running when the agent starts, and whose container is gone or was
+lost with the PC, *crashed*: a polite end would have deleted its row.
 
 Room (J3). What runs here by orders never needs more than the capacity; what does not fit is
 REFUSED, which is no failure. A refusal is remembered like any other end, so that an order that
@@ -59,9 +60,16 @@ from rain.model import (
     Stage,
     Value,
 )
+from rain.sched.admission import ATTEMPTS_MAX, DISK_FULL, refusal_of
 from rain.sched.identity import attempt_key
-from rain.sched.ledger import Ledger
-from rain.sched.local_attempt import LocalAttempt, end_of, end_of_failure, end_of_missing
+from rain.sched.ledger import Ledger, are_too_large
+from rain.sched.local_attempt import (
+    LocalAttempt,
+    end_of,
+    end_of_failure,
+    end_of_missing,
+    end_of_silence,
+)
 from rain.sched.messages import (
     ORDERS_MAX,
     Assign,
@@ -75,8 +83,6 @@ from rain.sched.messages import (
 from rain.sched.records import AttemptRow
 
 BEATS_BEHIND_MAX = 12
-ATTEMPTS_MAX = 10_000
-"""Kept here, ended and not yet acknowledged ones included; beyond it orders are refused."""
 DELETED_MAX = 1_000
 """Keys remembered; a row left behind is an outcome told once more after the next start."""
 
@@ -172,7 +178,7 @@ class Worker:
             return self._drop("order_not_sound")
         patch = JobPatch(order.job.job_id, order.job)
         news = self._ledger.merge((patch,), is_vouched=True)
-        if not self._ledger.is_taken(patch):
+        if not self._ledger.is_taken(patch) or self._ledger.table.is_forgotten(patch.job_id):
             return self._drop("order_not_sound")
         known = [self._attempts[a] for a in order.attempts if a in self._attempts]
         fresh: list[LocalAttempt] = []
@@ -235,7 +241,8 @@ class Worker:
         if not self.is_ready():
             return [Post(sender, Inventory(request.epoch, request.round, ready=False))]
         reports = tuple(a.report(now_ms) for _, a in sorted(self._attempts.items()))
-        return [Post(sender, Inventory(request.epoch, request.round, True, reports))]
+        jobs = self._wanted(request.wants)
+        return [Post(sender, Inventory(request.epoch, request.round, True, reports, jobs))]
 
     # --- What the executor says ------------------------------------------------------------------
 
@@ -247,7 +254,7 @@ class Worker:
             return [StopContainer(event.attempt_id, 0)]
         if attempt.stage is Stage.RUNNING:
             return []
-        attempt.run(now_ms, self._config.stop_again_ms)
+        attempt.run(now_ms, self._config.stop_again_ms, event.started_unix_ms)
         outputs = self._tell(attempt, now_ms)
         if attempt.is_stopping:
             outputs.append(StopContainer(attempt.attempt_id, self._config.stop_grace_ms))
@@ -295,7 +302,7 @@ class Worker:
             if attempt.deadline_ms is None or now_ms < attempt.deadline_ms:
                 continue
             if attempt.is_recovered:
-                outputs += self._finish(attempt, end_of_missing(attempt), now_ms)
+                outputs += self._finish(attempt, end_of_silence(attempt), now_ms)
                 continue
             if not attempt.is_stopping:
                 attempt.is_timed_out = True
@@ -331,7 +338,7 @@ class Worker:
         for attempt in self._active():
             if attempt.stage is Stage.STARTING and not (attempt.is_old or attempt.is_ordered):
                 attempt.stage = Stage.ENDED
-                attempt.end = End(EndState.REFUSED, reason="disk full")
+                attempt.end = End(EndState.REFUSED, reason=DISK_FULL)
                 attempt.deadline_ms = None
                 refused.append(attempt)
         return [*self._post_reports(refused, now_ms)]
@@ -402,6 +409,14 @@ class Worker:
             return "order_too_old"
         return ""
 
+    def _wanted(self, wants: Iterable[JobId]) -> tuple[Job, ...]:
+        """Jobs that nobody else knows, as many as a frame holds; the others are asked for again."""
+        jobs = (self._ledger.table.job(job_id) for job_id in wants)
+        found = [job for job in jobs if job is not None]
+        while len(found) > 1 and are_too_large(JobPatch(job.job_id, job) for job in found):
+            found.pop()
+        return tuple(found)
+
     def _is_meant(self, attempt_id: AttemptId, job: Job) -> bool:
         return attempt_id.node_id == self._node_id and attempt_id.job_id == job.job_id
 
@@ -409,7 +424,11 @@ class Worker:
         end = self._ended_before(attempt_id)
         if end is not None:
             return self._refuse(attempt_id, job, end)
-        refusal = self._refusal(job)
+        kept = tuple(self._attempts.values())
+        is_disk_full = self._ledger.is_disk_failed
+        refusal = refusal_of(
+            job, self._facts, kept, is_going=self._is_going, is_disk_full=is_disk_full
+        )
         if refusal:
             return self._refuse(attempt_id, job, End(EndState.REFUSED, reason=refusal))
         attempt = LocalAttempt(attempt_id, job)
@@ -422,22 +441,6 @@ class Worker:
         if known is None and AttemptRow(attempt_id).key() in self._deleted:
             return End(EndState.LOST, reason="it has ended here before")
         return known
-
-    def _refusal(self, job: Job) -> str:
-        if self._is_going:
-            return "node is going down"
-        if not self._facts.works:
-            return "node takes no work"
-        if job.spec.executor not in self._facts.executors:
-            return f"no executor {job.spec.executor}"
-        if self._ledger.is_disk_failed:
-            return "disk full"
-        free = self._facts.capacity
-        for attempt in self._attempts.values():
-            free = free.minus(attempt.need())
-        if not free.covers(job.spec.need) or len(self._attempts) >= ATTEMPTS_MAX:
-            return "no room"
-        return ""
 
     def _refuse(self, attempt_id: AttemptId, job: Job | None, end: End) -> LocalAttempt:
         """Say no, and remember it in memory only: nothing is at stake if it is forgotten."""
@@ -455,11 +458,11 @@ class Worker:
 
     def _adopt(self, attempt: LocalAttempt, container: ContainerFound, now_ms: int) -> list[Output]:
         if container.exit_code is not None:
-            attempt.is_recovered = False
             return self._finish(attempt, end_of(attempt, container), now_ms)
         if not attempt.is_recovered:
             return []
-        attempt.run(now_ms, self._config.stop_again_ms, container.running_ms)
+        again_ms = self._config.stop_again_ms
+        attempt.run(now_ms, again_ms, container.started_unix_ms, container.running_ms)
         outputs = self._tell(attempt, now_ms)
         if attempt.is_stopping:
             outputs.append(StopContainer(attempt.attempt_id, self._config.stop_grace_ms))

@@ -21,8 +21,9 @@ class Views:
 
     def credential(self, node_id: NodeId) -> Credential | None:
         """Of a node that may be here now; None: it never might, was removed, has left, or the
-        admin who let it in was removed."""
-        return self._book.credential(node_id)
+        admin who let it in was removed. Asked for with every packet, so by the shortest way."""
+        held = self._book.standing.credentials.get(node_id)
+        return held.credential if held else None
 
     def known(self, node_id: NodeId) -> Credential | None:
         """The newest ever seen of that node, whether it may be here or not."""
@@ -34,8 +35,8 @@ class Views:
         return held.bundle if held else None
 
     def role(self, node_id: NodeId) -> Role | None:
-        credential = self._book.credential(node_id)
-        return credential.role if credential else None
+        held = self._book.standing.credentials.get(node_id)
+        return held.credential.role if held else None
 
     def refusal(self, credential: Credential) -> str:
         """'' or `removed`, `left`, `issuer_removed`: would this certificate be let in?"""

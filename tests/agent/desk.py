@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import structlog
@@ -14,7 +14,7 @@ from rain.agent.admission import Admission
 from rain.agent.driver import Driver
 from rain.agent.founding import found_pool
 from rain.claims import node_id_of
-from rain.effects import RemoveContainer, StartContainer, StopContainer
+from rain.effects import Record, RemoveContainer, StartContainer, StopContainer
 from rain.log import Logger
 from rain.mesh import keys
 from rain.mesh.certificates import make_inspect
@@ -54,7 +54,13 @@ class Nowhere:
 class OneNode:
     """The founder of a pool of one: its keys, its certificate, its node. It is not running."""
 
-    def __init__(self, folder: Path, driver: type[Driver] = Driver) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        driver: type[Driver] = Driver,
+        on_disk: Callable[["OneNode"], Sequence[Record]] = lambda _node: (),
+    ) -> None:
+        """`on_disk`: what an earlier life has left there besides."""
         self.folder = folder
         self.signer: EdSigner = keys.load_node_key(folder)
         founded = found_pool(
@@ -70,7 +76,7 @@ class OneNode:
         self.identity = Identity(node_id_of(self.signer.public_key), "desk", 1)
         self.store = Store.open(folder / "store.db")
         self.book = AddressBook()
-        recovered = rows_of([founded.bundle], (), [])
+        recovered = [*rows_of([founded.bundle], (), []), *on_disk(self)]
 
         def make_node(at_ms: int) -> Node:
             return Node(

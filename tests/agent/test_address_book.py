@@ -57,3 +57,14 @@ def test_the_only_known_address_is_kept_whatever_happens_there() -> None:
     scene.book.learn(PEER, HOME)
     scene.book.misled(PEER, HOME)
     assert scene.book.find(PEER) == HOME
+
+
+def test_who_said_that_it_moves_is_followed_at_once() -> None:
+    scene = Scene()
+    scene.book.saw(PEER, HOME)
+    scene.book.learn(PEER, MOVED)
+    scene.now_s += 0.1
+    scene.book.saw(PEER, FALSE)
+    assert scene.book.find(PEER) == HOME
+    scene.book.saw(PEER, MOVED)
+    assert scene.book.find(PEER) == MOVED

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from rain.agent import doubles as doubles_module
-from rain.agent.doubles import Doubles, Held
+from rain.agent.doubles import ALIVE_LOOKS, Doubles, Held
 from rain.gossip.messages import MemberRecord
 from rain.gossip.proofs import member_content
 from rain.mesh import keys
@@ -65,7 +65,10 @@ class Scene:
         self.told.answer = pack(Held(record))
         self.doubles._others = lambda: [NodeId("other")]  # type: ignore[method-assign]
         running = asyncio.create_task(self.doubles.run())
-        await self.told.was_asked.wait()
+        while len(self.told.asked) < ALIVE_LOOKS:
+            assert not self.doubles.is_proven
+            self.told.was_asked.clear()
+            await self.told.was_asked.wait()
         await asyncio.sleep(0)
         running.cancel()
         return self.doubles.is_proven
@@ -81,6 +84,10 @@ async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 async def test_a_newer_boot_signed_with_the_own_key_is_proof(scene: Scene) -> None:
     assert await scene.look(scene.record(5))
+
+
+async def test_an_earlier_life_that_has_ended_is_no_double(scene: Scene) -> None:
+    assert not await scene.look(replace(scene.record(5), state=MemberState.DEAD))
 
 
 async def test_a_members_word_alone_is_none(scene: Scene) -> None:

@@ -4,8 +4,11 @@ import asyncio
 import time
 from pathlib import Path
 
+import pytest
+
 from rain.agent.driver import Driver
-from rain.effects import DeadlinePassed, Event
+from rain.effects import DeadlinePassed, Event, Persist, StartContainer, StopRequested
+from rain.model import AttemptId, Epoch, JobId, JobSpec, NodeId
 from tests.agent.desk import Nowhere, OneNode
 
 LAGS = 10
@@ -48,4 +51,32 @@ async def test_lags_leave_no_timers_behind(tmp_path: Path) -> None:
 
     assert after <= calm * 1.5 + 2
     writing.cancel()
+    await node.store.close()
+
+
+class Starts(Nowhere):
+    """Remembers what was started."""
+
+    def __init__(self) -> None:
+        self.orders: list[StartContainer] = []
+
+    def start(self, effect: StartContainer) -> None:
+        self.orders.append(effect)
+
+
+@pytest.mark.parametrize("is_going", [False, True])
+async def test_what_a_slow_write_held_back_is_not_started_by_a_node_that_goes(
+    tmp_path: Path, is_going: bool
+) -> None:
+    node, starts = OneNode(tmp_path), Starts()
+    node.driver.connect(Nowhere(), starts)
+    attempt = AttemptId(JobId("job"), 0, 1, Epoch(1, NodeId("n"), 1), NodeId("n"))
+    job = node.job(JobSpec(command=("true",), image="sim"))
+    order = StartContainer(attempt, job)
+    node.driver.writer.enqueue(Persist(then=(order,)))
+    if is_going:
+        node.driver.feed(StopRequested())
+    await node.driver.writer.write_once()
+
+    assert starts.orders == ([] if is_going else [order])
     await node.store.close()

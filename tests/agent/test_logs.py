@@ -9,11 +9,13 @@ import pytest
 
 from rain.agent import logs
 from rain.agent.executors import Executors
+from rain.agent.log_copies import LogCopies, copy_name
 from rain.agent.logs import FOLLOWED_MAX, Logs
 from rain.agent.reads import Reads
 from rain.exec.executor import LOG_READERS_MAX
-from rain.exec.logs import LogsUnavailable
+from rain.exec.logs import LogsUnavailable, Tail, frame
 from rain.model import AttemptId, End, EndState, Epoch, JobSpec, Stage
+from rain.sched.identity import attempt_key
 from rain.sched.messages import AttemptEnd, Cell, JobPatch, TaskPatch
 from tests.agent.desk import OneNode
 
@@ -30,6 +32,9 @@ class Readings:
     def logs(self, attempt_id: AttemptId, follow: bool) -> AsyncIterator[tuple[int, bytes]]:
         self.taken += 1
         return (self._waiting.pop(0) if len(self._waiting) > 1 else self._waiting[0])()
+
+
+AWAY = "the log is on desk, which does not answer; no other PC has a copy of its end"
 
 
 def reading(*pieces: tuple[int, bytes], then: Callable[[], None] | None = None) -> Reading:
@@ -53,7 +58,9 @@ class Desk:
         node = OneNode(folder)
         self.store, driver, streams = node.store, node.driver, node.streams()
         reads = Reads(driver, streams, node.identity)
-        self.logs = Logs(driver, streams, node.identity, reads, cast(Executors, readings))
+        self.copies = folder / "copies"
+        copies = LogCopies(self.copies, driver, streams)
+        self.logs = Logs(driver, streams, node.identity, reads, cast(Executors, readings), copies)
         job = node.job(JobSpec(("true",)))
         self.job_id = job.job_id
         self._table = driver.node.sched.table
@@ -66,6 +73,12 @@ class Desk:
         cell = Cell(True, 1, True, self._epoch, 2, Stage.ENDED, self._attempt)
         end = AttemptEnd(self._attempt, End(EndState.SUCCEEDED, 0))
         self._table.merge((JobPatch(self.job_id, tasks=(TaskPatch(0, 0, cell, (end,)),)),))
+
+    def keep_copy(self, left_out: tuple[int, int], *frames: bytes) -> None:
+        """As if it had been brought here: where no copy of its own PC's is looked for."""
+        self.copies.mkdir()
+        name = copy_name(attempt_key(self._attempt), self._attempt.node_id)
+        (self.copies / f"{name}.log").write_bytes(Tail(left_out, b"".join(frames)).packed())
 
     async def told(self, follow: bool = True) -> tuple[bytes, list[str]]:
         """What was printed, and the notes between."""
@@ -105,9 +118,40 @@ async def test_a_log_that_stays_away_is_given_up_with_one_note(tmp_path: Path) -
     readings = Readings(reading((1, b"one "), then=breaks), reading(then=breaks))
     desk = Desk(tmp_path, readings)
     desk.end()
-    assert await desk.told() == (b"one ", ["the log is on desk, which does not answer"])
+    assert await desk.told() == (b"one ", [AWAY])
     # The first one showed something new and does not count.
     assert readings.taken == 1 + logs.READS_MAX
+
+
+async def test_of_an_attempt_that_is_over_the_copy_is_shown_where_its_pc_does_not_answer(
+    tmp_path: Path,
+) -> None:
+    readings = Readings(reading((1, b"one "), (2, b"err "), then=breaks))
+    desk = Desk(tmp_path, readings)
+    desk.end()
+    desk.keep_copy((2, 0), frame(1, b"e two "), frame(2, b"err more "), frame(1, b"end"))
+    # What was shown before the reading broke off is not shown again.
+    assert await desk.told() == (b"one err two more end", [])
+    assert readings.taken == 1
+
+
+async def test_where_only_the_end_is_left_that_is_said(tmp_path: Path) -> None:
+    readings = Readings(reading((1, b"one "), then=breaks))
+    desk = Desk(tmp_path, readings)
+    desk.end()
+    desk.keep_copy((100, 20), frame(1, b"end"))
+    words = (
+        "desk does not answer: only the end of its log is left, 116 bytes before it are on that PC"
+    )
+    assert await desk.told(follow=False) == (b"one end", [words])
+
+
+async def test_what_runs_still_is_not_looked_for_in_copies(tmp_path: Path) -> None:
+    readings = Readings(reading(then=breaks))
+    desk = Desk(tmp_path, readings)
+    desk.keep_copy((0, 0), frame(1, b"of long ago"))
+    words = "the log is on desk, which does not answer"
+    assert await desk.told(follow=False) == (b"", [words])
 
 
 async def test_who_does_not_follow_waits_for_a_few_readings_only(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from rain.agent.control import Json, Verb, VerbError
 from rain.agent.executors import Executors
+from rain.agent.log_copies import LogCopies
 from rain.agent.logs import Logs
 from rain.agent.reads import Reads
 from rain.agent.verbs import Verbs, _spec
@@ -67,7 +68,8 @@ async def node(tmp_path: Path) -> AsyncIterator[OneNode]:
 def verbs(node: OneNode) -> Mapping[str, Verb]:
     reads = Reads(node.driver, node.streams(), node.identity)
     executors = Executors(UpOptions(node.folder), LABELS, node.folder, node.driver.feed, logger())
-    logs = Logs(node.driver, node.streams(), node.identity, reads, executors)
+    copies = LogCopies(node.folder / "copies", node.driver, node.streams())
+    logs = Logs(node.driver, node.streams(), node.identity, reads, executors, copies)
     ids = itertools.count(1).__next__
     return Verbs(node.driver, node.signer, reads, logs, ids, node.pool.pool_id).by_name()
 

@@ -12,7 +12,7 @@ from rain.agent.authority import new_authority
 from rain.agent.control import End
 from rain.agent.doubles import Doubles
 from rain.agent.people import People
-from rain.agent.watch import NOT_IN_POOL, Expelled, Watch
+from rain.agent.watch import NOT_IN_POOL, OUTLIVED_LOOKS, Expelled, Watch
 from rain.claims import Removal, Signed, node_id_of
 from rain.effects import CertificateShown, Received
 from rain.mesh import keys
@@ -159,3 +159,14 @@ async def test_who_fell_with_the_admin_that_let_it_in_is_told_what_to_do(scene: 
 
     scene.issue(scene.node.signer.public_key, "desk", generation=2, authority=elder)
     assert scene.watch.warnings() == []
+
+
+@pytest.mark.parametrize("scene", [True], indirect=True)
+async def test_who_was_outlived_by_an_earlier_life_of_its_own_starts_anew(scene: Scene) -> None:
+    lives = scene.node.driver.node.gossip._lives
+    assert lives.remind(scene.node.identity.boot_epoch + 7) is not None
+    for _ in range(OUTLIVED_LOOKS - 1):
+        scene.watch._look()
+    with pytest.raises(Expelled, match="older than what the pool knows") as raised:
+        scene.watch._look()
+    assert "rain up" in raised.value.hint

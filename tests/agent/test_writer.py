@@ -2,13 +2,19 @@
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
+import pytest
+
+from rain.agent.disk import DiskState
 from rain.agent.writer import Writer
 from rain.effects import DiskFailed, DiskRecovered, Effect, Event, Log, Persist, Persisted
-from rain.election.records import EpochRecord
+from rain.election.records import EpochRecord, ViewRecord
 from rain.log import Logger
+from rain.mesh import codec
 from rain.model import Epoch, NodeId
-from rain.store import StoreError
+from rain.store import Store, StoreError
+from tests.torn import files_end_at
 
 
 class Disk:
@@ -94,3 +100,39 @@ async def test_an_overflow_while_a_write_is_under_way_is_told_and_healed(logger:
 
     await story.writer.write_once()
     assert [type(one) for one in story.told] == [DiskFailed, DiskRecovered]
+
+
+async def test_a_slow_disk_is_told_once(logger: Logger) -> None:
+    story = Story(logger)
+    for number in range(3):
+        story.writer.health.pace.took(9_000)
+        story.writer.enqueue(epoch_write(number, "after"))
+        await story.writer.write_once()
+    assert story.writer.health.told()[0] is DiskState.SLOW
+    assert story.told == [Log("after")] * 3, "slow is no failure: nothing is dropped"
+
+
+@pytest.mark.parametrize("size", range(0, 200_000, 20_011))
+async def test_a_disk_full_at_any_byte_drops_what_it_did_not_keep(
+    tmp_path: Path, logger: Logger, size: int
+) -> None:
+    store = Store.open(tmp_path / "rain.db")
+    told: list[object] = []
+    writer = Writer(store, told.extend, told.append, logger)
+    with files_end_at(max(size, 20_000)):
+        for number in range(25):
+            record = ViewRecord(tuple(NodeId(f"{number:04}{n:05}") for n in range(200)))
+            writer.enqueue(Persist((record,), then=(Log(str(number)),)))
+            await writer.write_once()
+            await asyncio.sleep(0)
+            kept = dict(await store.snapshot())
+            if Log(str(number)) in told:
+                assert codec.decode_record(kept[record.key()]) == record
+    await writer.write_once()
+    assert writer.reason == ""
+    failed = [one for one in told if isinstance(one, DiskFailed)]
+    assert told.count(DiskRecovered()) == len(failed)
+    assert bool(failed) is (len([one for one in told if isinstance(one, Log)]) < 25)
+    last = codec.decode_record(dict(await store.snapshot())[record.key()])
+    assert last == record, "what was refused is owed"
+    await store.close()

@@ -17,6 +17,7 @@ from tests.cli.fake_agent import FakeAgent, end
 VERBS = [
     "up", "down", "leave", "status", "nodes", "submit", "run", "jobs", "job", "logs", "wait",
     "cancel", "invite", "kick", "members", "recover", "demo", "version", "completion",
+    "backup", "restore", "repair", "sim", "quarantine",
 ]  # fmt: skip
 HEAVY = (
     "rich msgspec msgpack structlog docker asyncio cryptography psutil sqlite3 uvloop platformdirs"

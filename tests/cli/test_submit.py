@@ -56,7 +56,18 @@ def test_every_option_reaches_the_spec(rain: Rain, tmp_path: Path) -> None:
         *("--image", "busybox", "--cpus", "0.5", "--memory", "1g", "--array", "5-9:2%2"),
         *("--env", "B=two=2", "--env-file", str(file), "--workdir", "/w", "--timeout", "10m"),
         *("--secret", f"key={key}", "--volume", "/srv/d:/d:ro", "--volume", "/srv/e:/e"),
-        *("--retries", "2", "--priority", "-3", "--node", "lab-3", "--name", "n"),
+        *(
+            "--retries",
+            "2",
+            "--crash-limit",
+            "0",
+            "--priority",
+            "-3",
+            "--node",
+            "lab-3",
+            "--name",
+            "n",
+        ),
         *("--executor", "docker", "--network", "bridge", "--user", "1000:1000", "--", "sh"),
     )
     assert spec == {
@@ -81,6 +92,7 @@ def test_every_option_reaches_the_spec(rain: Rain, tmp_path: Path) -> None:
         "private_environment": [["A", "***"], ["B", "***"]],
         "secrets": [["key", "***"]],
         "volumes": [["/srv/d", "/d", True], ["/srv/e", "/e", False]],
+        "crash_limit": 0,
     }
 
 

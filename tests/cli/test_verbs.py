@@ -60,6 +60,31 @@ def test_status_for_people(rain: Rain, agent: FakeAgent) -> None:
     ]
 
 
+def test_status_tells_how_many_jobs_are_kept_and_by_what_to_compare_them(
+    rain: Rain, agent: FakeAgent
+) -> None:
+    table = {"digest": "00ff", "jobs": 12, "forgotten": 3, "quarantined": 0}
+    agent.on("status", end(**STATUS, table=table))
+    assert "jobs kept:     12, 3 forgotten (table 00ff)" in rain("status").out
+
+
+def test_jobs_that_are_quarantined_are_marked(rain: Rain, agent: FakeAgent) -> None:
+    agent.on("jobs", end(jobs=[{**job(), "state": "RUNNING", "quarantined": True}]))
+    assert "RUNNING (quarantined)" in rain("jobs", "-a").out
+
+
+def test_a_quarantine_is_shown_and_ended(rain: Rain, agent: FakeAgent) -> None:
+    agent.on_call(
+        "quarantine",
+        lambda args: [end(jobs=2, since="2026-01-31", done=args["do"] or None)],
+    )
+    assert rain("quarantine").out == "2 job(s), as they were on 2026-01-31: rain jobs -a\n"
+    assert rain("quarantine", "release").err == "given back to the pool: 2\n"
+    assert rain("quarantine", "drop").err == "dropped: 2\n"
+    assert rain("quarantine", "burn").code == 2
+    assert [args["do"] for _, args in agent.requests] == ["", "release", "drop"]
+
+
 def test_status_says_the_role_and_for_whom(rain: Rain, agent: FakeAgent) -> None:
     rights = {"role": "admin", "person": "anna", "certificate_until": "2026-11-23T12:00:00Z"}
     key = {"number": 4, "have": 4, "of": 5}
@@ -70,10 +95,11 @@ def test_status_says_the_role_and_for_whom(rain: Rain, agent: FakeAgent) -> None
 
 
 def test_status_without_a_coordinator(rain: Rain, agent: FakeAgent) -> None:
-    agent.on("status", end(**{**STATUS, "coordinator": None, "epoch": None, "disk": "full"}))
+    disk = {"state": "full", "reason": "no space"}
+    agent.on("status", end(**{**STATUS, "coordinator": None, "epoch": None, "disk": disk}))
     told = rain("status")
     assert "coordinator:   none now" in told.out
-    assert "disk:          full" in told.out
+    assert "disk:          full: no space" in told.out
 
 
 def test_nodes_for_people(rain: Rain, agent: FakeAgent) -> None:

@@ -20,6 +20,7 @@ from rain.effects import (
     Event,
     HandedOver,
     Lagged,
+    MaySleep,
     MemberDown,
     MemberSilent,
     MemberUnreachable,
@@ -36,6 +37,7 @@ from rain.effects import (
     ViewChanged,
 )
 from rain.election.core import Election, ElectionConfig
+from rain.election.records import BehindRecord
 from rain.model import Address, Epoch, Facts, Identity, MemberState, NodeId, Role
 
 SOURCE = Address("192.0.2.1", 7246)
@@ -58,6 +60,11 @@ class Host:
         self.paused_until_ms = 0
         self.heard_of: dict[NodeId, int] = {}
         self.last_notice: dict[NodeId, int] = {}
+
+    def mark_behind(self) -> None:
+        """As whoever sets its disk back does."""
+        mark = BehindRecord()
+        self.disk[mark.key()] = mark
 
 
 class Net:
@@ -84,6 +91,7 @@ class Net:
         self.roll = {node: Role.WORKER if node in workers else Role.MEMBER for node in self.hosts}
         self.story: list[tuple[int, NodeId, Notice]] = []
         self.announced: dict[NodeId, list[Epoch]] = {node: [] for node in self.hosts}
+        self.may_sleep_ms: dict[str, int] = {}
         self.messages = 0
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._sequence = 0
@@ -201,6 +209,8 @@ class Net:
                 self.story.append((self.now_ms, host.node_id, output))
                 if epoch not in self.announced[host.node_id]:
                     self.announced[host.node_id].append(epoch)
+            case MaySleep():
+                self.may_sleep_ms.setdefault(host.node_id, self.now_ms)
             case ReignChanged() | HandedOver() | BrakeChanged() | ViewChanged():
                 self.story.append((self.now_ms, host.node_id, output))
             case _:
@@ -218,6 +228,8 @@ class Net:
                 return
             for record in persist.puts:
                 host.disk[record.key()] = record
+            for key in persist.deletes:
+                host.disk.pop(key, None)
             if persist.token:
                 self.feed(host, Persisted(persist.token, took_ms))
 

@@ -35,7 +35,7 @@ from rain.election.messages import (
     Strength,
     Vouch,
 )
-from rain.election.records import EpochRecord, ViewRecord
+from rain.election.records import BehindRecord, EpochRecord, ViewRecord
 from rain.election.view import View
 from rain.model import Address, Epoch, Facts, Identity, MemberState, NodeId, Role
 
@@ -82,6 +82,7 @@ class Story:
         present: Sequence[str] | None = None,
         ranks: dict[str, int] | None = None,
         workers: Sequence[str] = (),
+        is_old: bool = False,
     ) -> None:
         self.me = NodeId(me)
         self.members = tuple(sorted(members))
@@ -89,6 +90,8 @@ class Story:
         recovered: list[Record] = [ViewRecord(ids(*self.members))]
         if newest is not None:
             recovered.append(EpochRecord(newest, newest))
+        if is_old:
+            recovered.append(BehindRecord())
         self.now_ms = 0
         self.lines: list[str] = []
         self.disk_ms = 5
@@ -170,17 +173,20 @@ class Story:
             if next_ms > until_ms:
                 return
 
-    def ack(self, sender: str, beat: int = 1, digest: bytes = b"") -> list[Output]:
+    def ack(
+        self, sender: str, beat: int = 1, digest: bytes = b"", *, load: int = 0
+    ) -> list[Output]:
         """A follower acknowledges the present reign."""
         reign = self.election.reign()
         assert reign is not None
-        return self.hear(sender, HeartbeatAck(reign, beat, digest, view_of(*self.members).hash))
+        view = view_of(*self.members).hash
+        return self.hear(sender, HeartbeatAck(reign, beat, digest, view, load))
 
-    def acks(self, until_ms: int, *senders: str) -> None:
+    def acks(self, until_ms: int, *senders: str, load: int = 0) -> None:
         """These followers acknowledge every 100 ms up to `until_ms`."""
         while self.now_ms < until_ms:
             for sender in senders:
-                self.ack(sender)
+                self.ack(sender, load=load)
             self.until(min(self.now_ms + 100, until_ms))
 
     def campaign(self) -> int:
@@ -220,8 +226,12 @@ def describe(output: Output) -> str:
             return f"Persist newest {name(newest)} floor {name(floor)}"
         case Persist(puts=(ViewRecord(members=members),)):
             return f"Persist view {' '.join(members)}"
+        case Persist(puts=(BehindRecord(),)):
+            return "Persist behind"
+        case Persist(deletes=(key,)):
+            return f"Persist no {key}"
         case Log(event=event, fields=pairs):
-            return f"Log {event} " + " ".join(f"{key}={value}" for key, value in pairs)
+            return " ".join(["Log", event, *(f"{key}={value}" for key, value in pairs)])
         case _:
             values = [getattr(output, field) for field in output.__struct_fields__]
             return " ".join([type(output).__name__, *map(show, values)]).rstrip()

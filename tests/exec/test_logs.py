@@ -1,24 +1,34 @@
 """Frames, and the files that outlive containers."""
 
 import asyncio
+import io
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rain.exec.engine import Engine
 from rain.exec.logs import (
     CHUNKS_AHEAD_MAX,
     KEPT_BYTES_MAX,
+    REMARK,
+    STDERR,
+    STDOUT,
     Chunk,
     FrameSplitter,
     Hose,
     KeptLogs,
+    LogSource,
     LogsUnavailable,
     frame,
     prune,
+    tail_of,
+    unpacked,
 )
 
 CHUNKS = st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(max_size=50)))
@@ -107,3 +117,57 @@ async def test_a_closed_hose_ends_its_thread() -> None:
     assert await anext(hose.taken()) == (1, b"x")
     hose.close()
     await pouring
+
+
+def test_a_log_as_long_as_engines_keep_them_says_that_it_may_not_be_whole(tmp_path: Path) -> None:
+    kept = KeptLogs(tmp_path)
+    kept.keep("a", [frame(1, b"short")])
+    kept.keep("b", [frame(1, b"x" * 1_000_000)] * 81)
+    last = {key: list(_source(kept, key).batches())[-1][-1] for key in ("a", "b")}
+    assert last["a"] == (1, b"short")
+    assert last["b"] == (REMARK, b"as long as an engine keeps a log: its beginning may be gone")
+
+
+def _source(kept: KeptLogs, key: str) -> LogSource:
+    return LogSource(cast(Engine, None), kept, key, follow=False)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([STDOUT, STDERR]), st.binary(max_size=40)), max_size=30),
+    st.integers(0, 300),
+)
+def test_a_tail_is_the_last_whole_frames(pieces: list[Chunk], bytes_max: int) -> None:
+    whole = [frame(stream, content) for stream, content in pieces]
+    tail = tail_of(io.BytesIO(b"".join(whole)), bytes_max)
+    kept = [piece for n, piece in enumerate(whole) if len(b"".join(whole[n:])) <= bytes_max]
+    assert tail.frames == b"".join(kept)
+    left = pieces[: len(pieces) - len(kept)]
+    assert tail.left_out == tuple(
+        sum(len(content) for stream, content in left if stream == which)
+        for which in (STDOUT, STDERR)
+    )
+    assert not kept or unpacked(tail.packed()) == tail
+
+
+def test_a_tail_of_a_long_log_is_quick(tmp_path: Path) -> None:
+    kept = KeptLogs(tmp_path)
+    kept.keep("a", [frame(1, b"x" * 72) * 10_000] * 100)
+    began = time.monotonic()
+    assert kept.tail("a").left_out[0] > 70_000_000
+    assert time.monotonic() - began < 5
+
+
+def test_what_is_no_log_has_no_tail(tmp_path: Path) -> None:
+    kept = KeptLogs(tmp_path)
+    (tmp_path / "a.log").write_bytes(b"rubbish!" * 100_000)
+    assert kept.tail("a").packed() == b""
+    assert kept.tail("none").packed() == b""
+    assert unpacked(b"short") is None
+
+
+def test_only_logs_with_something_in_them_are_listed(tmp_path: Path) -> None:
+    kept = KeptLogs(tmp_path / "logs")
+    assert kept.keys() == []
+    kept.keep("b.0.1.ffffff", [frame(1, b"out")])
+    kept.keep("a.0.1.ffffff", [])
+    assert kept.keys() == ["b.0.1.ffffff"]

@@ -11,8 +11,10 @@ import pytest
 
 from rain.effects import ContainerExited, ContainerFailed, ContainerFound, ContainerStarted
 from rain.exec import disk
+from rain.exec.logs import REMARK, STDOUT, frame
 from rain.exec.policy import OwnerPolicy
-from rain.exec.processes import ProcessExecutor, cut, refusal
+from rain.exec.printed import cut, frames, remarks
+from rain.exec.processes import ProcessExecutor, refusal
 from rain.model import JobSpec, Volume
 from tests.exec.rig import LABELS, Reports, key_of, order
 
@@ -162,7 +164,7 @@ async def test_it_sees_its_own_folder_and_little_else(
         "RAIN_ATTEMPT=1", "RAIN_NODE_NAME=blue",
     } <= set(lines)  # fmt: skip
     assert lines[-2] == work
-    assert int(lines[-1]) >= 10
+    assert int(lines[-1]) == 19
     assert rig.text(key, "work/file") == "made\n"
 
 
@@ -363,6 +365,16 @@ async def test_what_cannot_be_a_process_fails(rig: Rig) -> None:
     assert list((rig.folder / "tasks").iterdir()) == []
 
 
+@pytest.mark.skipif(
+    not Path("/proc/self/autogroup").exists(), reason="this kernel groups no processes by session"
+)
+async def test_its_whole_session_comes_last(rig: Rig) -> None:
+    task = order("sh", "-c", "cat /proc/self/autogroup")
+    await rig.executor.start(task)
+    await rig.reports.wait(ContainerExited, task)
+    assert (await printed_by(rig.executor, key_of(task)))[1].endswith(" nice 19\n")
+
+
 def test_what_a_process_can_be() -> None:
     assert refusal(JobSpec(command=("true",))) == ""
     assert refusal(JobSpec(command=("true",), network="host")) == ""
@@ -379,6 +391,9 @@ def test_a_stream_that_is_too_long_starts_anew(tmp_path: Path) -> None:
         writer.write(b"after")
     assert stream.read_bytes() == b"after"
     assert not cut(tmp_path / "none", 10)
+    words = b"stdout was too long: only what came last is kept"
+    assert remarks(tmp_path) == [(REMARK, words)]
+    assert list(frames(tmp_path)) == [frame(REMARK, words), frame(STDOUT, b"after")]
 
 
 async def test_signals_reach_the_command_with_their_usual_meaning(rig: Rig) -> None:

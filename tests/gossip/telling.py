@@ -3,6 +3,7 @@
 from rain.effects import (
     Broadcast,
     Cast,
+    DiskOld,
     FactsChanged,
     Log,
     MemberDown,
@@ -25,7 +26,7 @@ from rain.gossip.messages import (
     Rumours,
     Sync,
 )
-from rain.gossip.records import MemberRow
+from rain.gossip.records import LifeRow, MemberRow
 
 
 def told(outputs: list[Output]) -> str:
@@ -52,11 +53,14 @@ def _line(output: Output) -> str:
             return f"route {node_id} {address.host}"
         case Persist(puts=puts, deletes=deletes):
             rows = [f"{r.node_id}={r.state.name}" for r in puts if isinstance(r, MemberRow)]
+            rows += [f"life={r.boot_epoch}" for r in puts if isinstance(r, LifeRow)]
             return " ".join(["persist", *rows, *(f"-{key}" for key in deletes)])
         case MemberUp(node_id=node_id, boot_epoch=boot_epoch, facts=facts):
             return f"up {node_id} life {boot_epoch} facts {facts.version}"
         case MemberDown(node_id=node_id, state=state):
             return f"down {node_id} {state.name}"
+        case DiskOld(boot_epoch=boot_epoch):
+            return f"old disk, life {boot_epoch} forgotten"
         case MemberUnreachable(node_id=node_id):
             return f"unreachable {node_id}"
         case FactsChanged(node_id=node_id, facts=facts):

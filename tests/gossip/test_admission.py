@@ -215,7 +215,12 @@ def test_the_dead_and_the_remembered_are_forgotten_without_a_word() -> None:
     assert told(core.handle(Barred(node_id(2)), 0)) == "persist -member/n02"
     assert told(core.handle(Barred(node_id(3)), 0)) == "persist -member/n03"
     assert core.handle(Barred(node_id(9)), 0) == []
-    assert told(core.handle(DeadlinePassed(), 0)) == "broadcast Join n01/2.0:ALIVE reply"
+    assert told(core.handle(DeadlinePassed(), 0)) == lines(
+        """
+        persist life=2
+        broadcast Join n01/2.0:ALIVE reply
+        """
+    )
     core.check()
 
 

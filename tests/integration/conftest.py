@@ -14,7 +14,8 @@ SHARE = ("--cpus", "2", "--memory", "1g")
 """What each PC lends in these tests."""
 
 
-def _require(reason: str) -> None:
+def require(reason: str) -> None:
+    """What is missing fails in CI, and is skipped elsewhere."""
     if reason and os.environ.get("CI") == "true":
         pytest.fail(reason)
     if reason:
@@ -23,7 +24,7 @@ def _require(reason: str) -> None:
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
-    _require(why_impossible())
+    require(why_impossible())
     with running_engine() as one:
         yield one
 
@@ -38,10 +39,10 @@ def witness(engine: Engine) -> Iterator[Witness]:
 @pytest.fixture
 def empty_lan(engine: Engine, tmp_path: Path) -> Iterator[Lan]:
     """A switch with nobody on it yet."""
-    _require(missing())
+    require(missing())
     with lan(tmp_path, 0, {"DOCKER_HOST": engine.host}) as one:
         yield one
-        _show_ends(one)
+        show_ends(one)
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def pcs(empty_lan: Lan) -> list[Pc]:
     return four
 
 
-def _show_ends(one: Lan) -> None:
+def show_ends(one: Lan) -> None:
     """What each agent said last: pytest shows it only when the test failed."""
     for pc in one.pcs:
         for said in sorted(pc.folder.glob("up-*.txt")):

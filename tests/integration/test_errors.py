@@ -118,7 +118,7 @@ def test_a_full_disk_refuses_and_recovers(empty_lan: Lan) -> None:
         refused = wait_until(lambda: _refusal(full), 60, "a submit is refused")
         says(refused, "disk")
         os.unlink(disk / "filler")
-        wait_until(lambda: not full.ask("status")["disk"], 60, "the disk is well again")
+        wait_until(lambda: not full.ask("status")["disk"]["reason"], 60, "the disk is well again")
         fine = full.rain("run", "--image", IMAGE, "--", "echo", "again")
         assert (fine.returncode, fine.stdout) == (0, "again\n")
         full.kill()

@@ -159,6 +159,11 @@ def task_patch(
     return JobPatch(job.job_id if isinstance(job, Job) else job, tasks=(part,))
 
 
+def forgotten(job: Job | JobId, day: int) -> JobPatch:
+    """A tombstone; with HORIZON the horizon."""
+    return JobPatch(job.job_id if isinstance(job, Job) else job, forgotten=day)
+
+
 # --- Drawn ---------------------------------------------------------------------------------------
 
 JOBS = (make_job(3, "a"), make_job(1, "b"), make_job(5, "c"))
@@ -177,6 +182,7 @@ def ends(draw: st.DrawFn) -> End:
         draw(st.sampled_from(["", "why"])),
         0,
         draw(st.integers(0, 2)),
+        draw(st.booleans()),
     )
 
 
@@ -240,9 +246,13 @@ def cancels(draw: st.DrawFn, job: Job) -> Cancel:
 def patches(draw: st.DrawFn) -> JobPatch:
     """Partial knowledge of one of JOBS; the spec may be missing, or be that of another job.
 
-    A cancel comes with its spec: a table that cannot judge it yet puts it off.
+    A cancel comes with its spec: a table that cannot judge it yet puts it off. Now and then a
+    tombstone, some of them nonsense.
     """
     job = draw(st.sampled_from(JOBS))
+    if draw(st.integers(0, 7)) == 0:
+        odd = st.sampled_from([job.job_id, job.job_id, JobId("~00007"), JobId("x" * 17)])
+        return forgotten(draw(odd), draw(st.integers(1, 3)))
     shown = draw(st.sampled_from([None, job, job, JOBS[0]]))
     tasks = tuple(draw(st.lists(task_patches(job.job_id), max_size=4)))
     if draw(st.integers(0, 9)):

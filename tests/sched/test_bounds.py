@@ -31,7 +31,8 @@ from rain.sched.messages import (
     Replicate,
     TaskPatch,
 )
-from rain.sched.table import CHECK_TASKS_MAX, NODE_ID_CHARS_MAX
+from rain.sched.soundness import NODE_ID_CHARS_MAX
+from rain.sched.table import CHECK_TASKS_MAX
 from tests.sched.samples import id_of, make_attempt, make_job, make_table, running, task_patch
 from tests.sched.test_table import FAILED, contents, decided, job_patch, table_of
 from tests.sched.wire import ADDRESS, Wire, job_of

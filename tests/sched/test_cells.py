@@ -1,5 +1,6 @@
 """The orders of cells and ends: total, and a join also with the cap."""
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
@@ -7,13 +8,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from rain.model import ENDS_PER_TASK_MAX, AttemptId, End, EndState, Stage
+from rain.model import (
+    CRASH_LIMIT_MAX,
+    ENDS_PER_TASK_MAX,
+    RETRIES_MAX,
+    AttemptId,
+    End,
+    EndState,
+    Stage,
+)
 from rain.sched.cells import (
     UNDECIDED,
     cell_key,
+    crashes,
     end_key,
     entry_key,
     is_active,
+    is_conclusion,
+    is_crash,
     is_sound,
     join_cells,
     join_ends,
@@ -34,12 +46,14 @@ from tests.sched.samples import (
 
 JOB = JOBS[0]
 CELLS = cells(JOB.job_id, 0)
+CRASHED = End(EndState.LOST, crashed=True)
 
 Entries = tuple[AttemptEnd, ...]
 
 
 def _entry(index: int, state: EndState, code: int = 0) -> AttemptEnd:
-    return AttemptEnd(make_attempt(JOB, 0, index), End(state, code))
+    crashed = state is EndState.LOST and code == 1
+    return AttemptEnd(make_attempt(JOB, 0, index), End(state, code, crashed=crashed))
 
 
 @st.composite
@@ -111,10 +125,44 @@ def test_an_attempt_is_active_from_its_placement_to_its_end(stage: Stage) -> Non
 
 
 def test_the_worker_s_word_beats_a_conclusion_and_success_beats_all() -> None:
-    ladder = ["LOST", "REFUSED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "FAILED", "SUCCEEDED"]
-    keys = [end_key(End(EndState(state))) for state in ladder]
+    below, above = ["LOST", "REFUSED", "CANCELLED"], ["TIMEOUT", "OUT_OF_MEMORY", "FAILED"]
+    ladder = [End(EndState(state)) for state in below]
+    ladder += [CRASHED, *(End(EndState(state)) for state in (*above, "SUCCEEDED"))]
+    keys = [end_key(end) for end in ladder]
     assert keys == sorted(keys)
-    assert sorted(EndState) == sorted(ladder)
+    assert sorted(EndState) == sorted({end.state for end in ladder})
+
+
+def test_a_crash_is_the_word_of_a_worker_and_a_loss_alone_is_none() -> None:
+    assert [is_crash(CRASHED), is_conclusion(CRASHED)] == [True, False]
+    lost, failed = End(EndState.LOST), End(EndState.FAILED, 3, crashed=True)
+    assert [is_crash(lost), is_conclusion(lost)] == [False, True]
+    assert [is_crash(failed), is_conclusion(failed)] == [False, False]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 99), st.booleans()), max_size=99), st.integers(1, 98))
+def test_the_cap_never_hides_what_a_task_is_given_up_for(
+    drawn: list[tuple[int, bool]], cut: int
+) -> None:
+    """E17: whoever has joined what, of failures and crashes enough are left to reach the limits."""
+    told = {
+        number: CRASHED if is_crashed else End(EndState.FAILED, 3) for number, is_crashed in drawn
+    }
+    entries = [AttemptEnd(make_attempt(JOB, 0, number), end) for number, end in told.items()]
+    lost = [
+        AttemptEnd(make_attempt(JOB, 0, number), End(EndState.REFUSED))
+        for number in range(100, 150)
+    ]
+    kept = [entry.end for entry in join_ends(join_ends(entries[:cut], lost), entries[cut:])]
+
+    def failures(ends: Iterable[End]) -> int:
+        return sum(end.state is EndState.FAILED for end in ends)
+
+    is_given_up = crashes(kept) >= CRASH_LIMIT_MAX or failures(kept) > RETRIES_MAX
+    if not is_given_up:
+        assert crashes(kept) == crashes(told.values())
+        assert failures(kept) == failures(told.values())
 
 
 @given(ends(), ends())

@@ -22,7 +22,7 @@ def parts(*others: NodeId) -> tuple[Replication, Pool]:
         pool.on_up(MemberUp(node_id, node_id, 1, FACTS))
     pool.on_view(ViewChanged((A, *others)))
     replication = Replication(ReplicationConfig(), make_ledger(), pool)
-    replication.begin(EPOCH)
+    replication.begin(EPOCH, None)
     return replication, pool
 
 
@@ -50,6 +50,15 @@ def test_the_submitter_is_asked_first_and_three_disks_are_enough() -> None:
     ]
     replication.check()
     assert replication.next_deadline_ms() is None
+
+
+def test_the_coordinator_that_fell_is_asked_and_another_one_besides() -> None:
+    replication, _ = parts(B, C, D)
+    replication.begin(EPOCH, D)
+
+    asked = [output.to for output in committed(replication) if isinstance(output, Post)]
+
+    assert asked == [D, B, C]
 
 
 def test_alone_one_disk_is_all_there_is() -> None:
@@ -138,3 +147,30 @@ def test_a_holder_does_not_vouch_for_what_it_could_not_take_in() -> None:
     forged = JobPatch(JOB.job_id, job_of("x"))
 
     assert hold(make_ledger(), A, Replicate(EPOCH, 3, (forged,))) == []
+
+
+def test_a_holder_keeps_what_it_takes_in_beside_what_it_cannot() -> None:
+    """Its digest tells others that it knows that, and nobody would send it again."""
+    forged = JobPatch(job_of("y").job_id, job_of("x"))
+
+    effects = hold(make_ledger(), A, Replicate(EPOCH, 3, (forged, PATCH)))
+
+    assert effects == [Persist((JobRow(JOB),))]
+
+
+def test_what_a_holder_held_in_an_earlier_life_counts_no_more_and_it_is_asked_anew() -> None:
+    """E14: it may have come back with an older disk."""
+    replication, pool = parts(B, C)
+    committed(replication)
+    replication.on_replicated(A, Replicated(EPOCH, 2), 5)
+    replication.on_replicated(B, Replicated(EPOCH, 3), 10)
+    assert pool.on_up(MemberUp(B, B, 2, FACTS))
+    replication.on_new_life(B)
+
+    # Its copy is written and counted again, and only then is that of the third enough.
+    assert Post(B, Replicate(EPOCH, 5, (PATCH,))) in replication.on_members(15)
+    assert replication.on_replicated(C, Replicated(EPOCH, 4), 20) == []
+    assert replication.on_replicated(B, Replicated(EPOCH, 5), 25) == [
+        Post(D, Accepted(5, EPOCH, 3))
+    ]
+    replication.check()

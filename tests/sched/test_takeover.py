@@ -2,7 +2,8 @@
 
 from rain.effects import Message
 from rain.model import NodeId
-from rain.sched.messages import Digests
+from rain.sched.messages import Digests, Inventory
+from tests.sched.samples import id_of
 from tests.sched.wire import Wire, job_of
 
 
@@ -37,3 +38,35 @@ def test_what_succeeded_is_not_run_again_by_a_coordinator_that_has_not_heard_of_
     assert sum(wire.running().values()) == 0
     assert not [line for line in wire.told() if "starts" in line]
     assert wire.hosts[ignorant].core.table.cell(job.job_id, 0).success
+
+
+def test_two_that_died_at_once_do_not_cost_the_takeover_its_full_time() -> None:
+    wire = Wire("a", "b", "c", "d", "e")
+    wire.reign("a", 1)
+    wire.kill("a")
+    wire.kill("b")
+    wire.reign("c", 2)
+    scheduler = wire.hosts[id_of("c")].core
+
+    wire.run(550)
+    assert scheduler.is_taking_inventory()
+    wire.run(100)
+
+    assert not scheduler.is_taking_inventory()
+
+
+def test_who_follows_and_has_not_answered_yet_is_waited_for() -> None:
+    wire = Wire("a", "b", "c")
+    wire.reign("a", 1)
+    wire.kill("a")
+    wire.lost = lambda sender, _to, message: (
+        wire.name(sender) == "b" and isinstance(message, Inventory)
+    )
+    wire.reign("c", 2)
+    scheduler = wire.hosts[id_of("c")].core
+
+    wire.run(1_900)
+    assert scheduler.is_taking_inventory()
+    wire.run(200)
+
+    assert not scheduler.is_taking_inventory()

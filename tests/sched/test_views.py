@@ -62,12 +62,21 @@ def test_a_job_that_nobody_has_started() -> None:
         "exit_code": None,
         "submitted_by": "pc1",
         "person": "anna",
+        "need": {"cpus": 1.0, "memory_bytes": 256 * 2**20},
+        "only_on": None,
         "tasks_total": 3,
         "tasks": {"PENDING": 3},
         "created_at": "2025-03-09T16:05:00.250Z",
         "finished_at": None,
         "task_list": [
-            {"index": i, "state": "PENDING", "exit_code": None, "node": None, "attempts": []}
+            {
+                "index": i,
+                "state": "PENDING",
+                "exit_code": None,
+                "node": None,
+                "reason": "",
+                "attempts": [],
+            }
             for i in range(3)
         ],
     }
@@ -91,6 +100,7 @@ def test_a_task_that_was_lost_once_and_then_succeeded() -> None:
             "state": "SUCCEEDED",
             "exit_code": 0,
             "node": "attic",
+            "reason": "",
             "attempts": [
                 {
                     "number": 1,

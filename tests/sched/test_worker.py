@@ -66,7 +66,8 @@ def assign(*tasks: int, epoch: Epoch = EPOCH, beat: int = 100, job: Job = JOB) -
 
 
 def report(stage: Stage, end: End | None = None, running_ms: int = 0, task: int = 0) -> Post:
-    words = (AttemptReport(attempt(task), stage, running_ms, end),)
+    started_unix_ms = 5 if stage is Stage.RUNNING else 0
+    words = (AttemptReport(attempt(task), stage, running_ms, end, started_unix_ms),)
     return Post(HEAD, Report(EPOCH, words))
 
 
@@ -247,7 +248,7 @@ def test_inventory_is_not_ready_until_containers_are_listed() -> None:
     )
 
     never = End(EndState.LOST, reason="the agent restarted before it could start")
-    gone = End(EndState.LOST, reason="its container is gone")
+    gone = End(EndState.LOST, reason="its PC went down under it", crashed=True)
     assert outputs == [
         Persist((AttemptRow(attempt(0), Stage.RUNNING),), then=(report(Stage.RUNNING),)),
         Persist(
@@ -268,7 +269,7 @@ def test_inventory_is_not_ready_until_containers_are_listed() -> None:
                 1,
                 True,
                 (
-                    AttemptReport(attempt(0), Stage.RUNNING, 200),
+                    AttemptReport(attempt(0), Stage.RUNNING, 200, None, 5),
                     AttemptReport(attempt(1), Stage.ENDED, 0, never),
                     AttemptReport(attempt(2), Stage.ENDED, 0, gone),
                 ),
@@ -286,13 +287,46 @@ def test_a_container_that_ended_while_the_agent_was_away_is_an_outcome() -> None
     assert end == End(EndState.SUCCEEDED, 0, "", 5, 9)
 
 
-def test_a_container_that_its_engine_took_along_while_the_agent_was_away_is_lost() -> None:
-    made = worker(AttemptRow(attempt(), Stage.RUNNING))
+def test_what_was_running_when_the_pc_went_down_has_crashed() -> None:
+    crashed = End(EndState.LOST, -1, "its PC went down under it", 5, 9, crashed=True)
     found = ContainerFound(attempt_key(attempt()), 5, 255, False, 9, is_lost=True)
+    made = worker(AttemptRow(attempt(), Stage.RUNNING))
+    assert end_in(made.on_listed(ContainersListed((found,)), 1_100)) == crashed
 
-    end = end_in(made.on_listed(ContainersListed((found,)), 1_100))
+    made = worker(AttemptRow(attempt(), Stage.STARTING))
+    assert end_in(made.on_listed(ContainersListed((found,)), 1_100)) == crashed
 
+    # Told by the engine before it has listed what there is.
+    exited = ContainerExited(attempt(), 255, 5, 9, is_lost=True)
+    made = worker(AttemptRow(attempt(), Stage.RUNNING))
+    assert end_in(made.on_exited(exited, 1_100)) == crashed
+
+
+def test_what_nobody_crashed_under_is_not_said_to_have_crashed() -> None:
+    lost = ContainerFound(attempt_key(attempt()), 5, 255, False, 9, is_lost=True)
+    adopted = ContainerFound(attempt_key(attempt()), 5)
+    # The agent restarted, its container went on, then the engine was restarted.
+    made = worker(AttemptRow(attempt(), Stage.RUNNING))
+    made.on_listed(ContainersListed((adopted,)), 1_100)
+    end = end_in(made.on_exited(ContainerExited(attempt(), 255, 5, 9, is_lost=True), 1_200))
     assert end == End(EndState.LOST, -1, "the engine was stopped under it", 5, 9)
+    # It was being stopped anyway.
+    made = worker(AttemptRow(attempt(), Stage.RUNNING, None, True))
+    end = end_in(made.on_listed(ContainersListed((lost,)), 1_100))
+    assert end == End(EndState.CANCELLED, 255, "", 5, 9)
+    # It ended by itself while the agent was away.
+    made = worker(AttemptRow(attempt(), Stage.RUNNING))
+    ended = ContainerFound(attempt_key(attempt()), 5, 3, False, 9)
+    end = end_in(made.on_listed(ContainersListed((ended,)), 1_100))
+    assert end == End(EndState.FAILED, 3, "", 5, 9)
+
+
+def test_a_life_that_ends_politely_leaves_nothing_that_could_have_crashed() -> None:
+    made = running()
+    outputs = made.on_stop_requested(1_200)
+
+    assert Persist(deletes=(AttemptRow(attempt()).key(),)) in outputs
+    assert not [o for o in outputs if isinstance(o, Persist) and o.puts]
 
 
 def test_the_time_limit_of_an_adopted_attempt_counts_from_its_start() -> None:
@@ -304,7 +338,7 @@ def test_the_time_limit_of_an_adopted_attempt_counts_from_its_start() -> None:
     made.follow(EPOCH, False, 1_000)
     found = ContainerFound(attempt_key(attempt(job=job)), 5, running_ms=4_000)
 
-    told = (AttemptReport(attempt(job=job), Stage.RUNNING, 4_000),)
+    told = (AttemptReport(attempt(job=job), Stage.RUNNING, 4_000, None, 5),)
     assert made.on_listed(ContainersListed((found,)), 1_100) == [
         Persist((row,), then=(Post(HEAD, Report(EPOCH, told)),))
     ]
@@ -382,7 +416,7 @@ def test_what_an_executor_runs_that_did_not_answer_is_not_concluded_about() -> N
     assert made.on_deadline(30_000) == []
     # Its engine is back: it is adopted, and hears of the stop that it missed.
     found = ContainerFound(attempt_key(attempt()), 5, running_ms=4_000)
-    told = (AttemptReport(attempt(), Stage.RUNNING, 4_000),)
+    told = (AttemptReport(attempt(), Stage.RUNNING, 4_000, None, 5),)
     assert made.on_listed(ContainersListed((found,), ("docker",)), 40_000) == [
         Persist(
             (AttemptRow(attempt(), Stage.RUNNING, None, True),),
@@ -400,7 +434,7 @@ def test_an_executor_that_stays_silent_is_waited_for_no_longer_than_a_minute() -
 
     assert made.next_deadline_ms() == 61_100
     assert made.on_deadline(61_099) == []
-    gone = End(EndState.LOST, reason="its container is gone")
+    gone = End(EndState.LOST, reason="its executor does not answer")
     assert end_in(made.on_deadline(61_100)) == gone
     assert made.is_ready()
     found = ContainerFound(attempt_key(attempt()), 5, running_ms=4_000)

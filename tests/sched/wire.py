@@ -13,7 +13,9 @@ from rain.effects import (
     Answer,
     Barred,
     Beat,
+    ClockTold,
     ContainerExited,
+    ContainerFailed,
     ContainerFound,
     ContainersListed,
     ContainerStarted,
@@ -39,6 +41,7 @@ from rain.effects import (
     RemoveContainer,
     StartContainer,
     StopContainer,
+    StopRequested,
     ViewChanged,
 )
 from rain.model import (
@@ -74,7 +77,10 @@ def job_of(
 class Host:
     """One node: its scheduler, its disk, its containers."""
 
-    def __init__(self, name: str, facts: Facts, boot_epoch: int = 1) -> None:
+    def __init__(
+        self, name: str, facts: Facts, boot_epoch: int = 1, config: SchedConfig | None = None
+    ) -> None:
+        self._config = config or SchedConfig()
         self.key = key_of(name)
         self.identity = Identity(self.key.node_id, name, boot_epoch)
         self.facts = facts
@@ -82,6 +88,8 @@ class Host:
         self.containers: dict[str, AttemptId] = {}
         self.answers: list[Answer] = []
         self.is_disk_full = False
+        self.engine_refuses = ""
+        """What the engine says to every start; empty: it starts them."""
         self.core = self.fresh(0)
 
     def fresh(self, now_ms: int) -> Scheduler:
@@ -90,7 +98,7 @@ class Host:
         return Scheduler(
             self.identity,
             self.facts,
-            SchedConfig(),
+            self._config,
             rng,
             now_ms,
             recovered,
@@ -109,9 +117,10 @@ class Wire:
         facts: Facts = FACTS,
         roles: Mapping[str, Role] | None = None,
         persons: Mapping[str, str] | None = None,
+        config: SchedConfig | None = None,
     ) -> None:
         self.now_ms = 0
-        self.hosts = {id_of(name): Host(name, facts) for name in names}
+        self.hosts = {id_of(name): Host(name, facts, config=config) for name in names}
         roles, persons = roles or {}, persons or {}
         self.roll: dict[NodeId, Admitted | Barred] = {
             id_of(name): admitted(name, roles.get(name, Role.MEMBER), persons.get(name, OWNER))
@@ -172,6 +181,11 @@ class Wire:
         """Gone, with all that was in memory; gossip tells the others when the test says so."""
         self.cut.add(id_of(name))
 
+    def stop(self, name: str) -> None:
+        """`rain down`."""
+        self.feed(id_of(name), StopRequested())
+        self.settle()
+
     def bury(self, name: str, state: MemberState = MemberState.DEAD, side: str = "") -> None:
         for node_id in self.alive():
             if side and self.name(node_id) not in side:
@@ -179,13 +193,26 @@ class Wire:
             self.feed(node_id, MemberDown(id_of(name), state))
         self.settle()
 
-    def restart(self, name: str, *, lists: bool = True) -> None:
-        """The agent of a node starts again over its disk; its containers ran on."""
+    def tell_clock(self, unix_ms: int, names: str = "") -> None:
+        """What the walls of everybody alive (or of these, one letter a node) say."""
+        for node_id in self.alive():
+            if not names or self.name(node_id) in names:
+                self.feed(node_id, ClockTold(unix_ms))
+        self.settle()
+
+    def restart(
+        self, name: str, *, lists: bool = True, power_lost: bool = False, unix_ms: int = 0
+    ) -> None:
+        """The agent of a node starts again over its disk; its containers ran on, or not."""
         node_id = id_of(name)
         self.cut.discard(node_id)
         host = self.hosts[node_id]
+        if power_lost:
+            host.containers.clear()
         host.identity = Identity(node_id, name, host.identity.boot_epoch + 1)
         host.core = host.fresh(self.now_ms)
+        if unix_ms:
+            self.feed(node_id, ClockTold(unix_ms))
         for notice in self.roll.values():
             self.feed(node_id, notice)
         for other in self.alive():
@@ -291,6 +318,10 @@ class Wire:
                     self.lines.append(f"{name}>{self.name(to)} {type(message).__name__}")
                     self._mail.append((node_id, to, message))
                 case StartContainer(attempt_id=attempt_id):
+                    if host.engine_refuses:
+                        said = host.engine_refuses
+                        self.feed(node_id, ContainerFailed(attempt_id, 125, said, refused=True))
+                        continue
                     self.lines.append(f"{name} starts {attempt_id.task}.{attempt_id.number}")
                     host.containers[attempt_key(attempt_id)] = attempt_id
                     self.feed(node_id, ContainerStarted(attempt_id, 5))

@@ -76,7 +76,16 @@ def test_the_plants_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--seeds", "9:1"], ["--seeds", "x"], ["--seeds", "1:2", "--nodes", "12"], []]
+    "words",
+    [
+        ["--seeds", "9:1"],
+        ["--seeds", "x"],
+        ["--seeds", "1:2", "--nodes", "201"],
+        ["--seeds", "1:2", "--only", "3"],
+        ["--replay", "1", "--only", "three"],
+        ["--replay", "1", "--twice"],
+        [],
+    ],
 )
 def test_a_wrong_command_exits_with_2(words: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -100,3 +109,19 @@ def test_a_planted_bug_is_found(plant: str) -> None:
     assert found.returncode == 1
     assert f"--plant {plant}" in found.stdout
     assert json.loads(found.stdout.splitlines()[-1])["violations"] == 1
+
+
+def test_faults_that_are_left_out_do_not_strike() -> None:
+    whole = run_seed(8, 4, 30)
+    chosen = frozenset(one.number for one in whole.struck[::2])
+    some = run_seed(8, 4, 30, chosen)
+    assert {one.number for one in some.struck} == chosen
+    kinds = {one.number: one.kind for one in whole.struck}
+    assert all(kinds[one.number] == one.kind for one in some.struck)
+    assert run_seed(8, 4, 30, frozenset()).faults == 0
+
+
+def test_a_pool_of_many_holds() -> None:
+    outcome = run_seed(1, 16, 24)
+    assert outcome.violation == ""
+    assert outcome.jobs_acknowledged > 0

@@ -6,7 +6,7 @@ from typing import Any
 from rain.effects import DiskFailed, DiskRecovered, Effect, Event, Log, Persist, Persisted
 from rain.election.records import EpochRecord
 from rain.model import Epoch, NodeId
-from sim.disk import Disk
+from sim.disk import SLOW_US_MAX, SLOW_US_MIN, Disk
 from sim.world import World
 
 KEY = "election/epoch"
@@ -96,3 +96,34 @@ def test_a_write_ends_while_its_agent_sleeps_but_is_told_later() -> None:
     for call, arguments in agent.asleep:
         call(*arguments)
     assert agent.story == [Log("told")]
+
+
+def test_a_slow_disk_takes_a_tenth_of_a_second_at_least() -> None:
+    world, disk, agent = given()
+    disk.is_slow = True
+    disk.write(Persist((record(1),), then=(Log("told"),)))
+    world.run(SLOW_US_MIN - 1)
+    assert agent.story == []
+    world.run(SLOW_US_MAX)
+    assert agent.story == [Log("told")]
+
+
+def test_a_torn_tail_is_never_on_disk() -> None:
+    for seed in range(30):
+        world = World(seed)
+        disk = Disk(world, world.dice("disk"), 0)
+        disk.attach(Agent())
+        disk.write(Persist((record(1),)))
+        disk.loses_tail = True
+        disk.detach()
+        assert disk.rows == {}
+        assert not disk.loses_tail
+
+
+def test_somebody_may_strike_between_the_disk_and_what_depends_on_it() -> None:
+    world, disk, agent = given()
+    disk.on_durable = disk.detach
+    disk.write(Persist((record(1),), then=(Log("told"),), token=5))
+    world.run(1_000_000)
+    assert list(disk.rows) == [KEY]
+    assert agent.story == []

@@ -86,3 +86,28 @@ def test_without_power_nothing_is_left() -> None:
     executor.attach(story.append)
     world.run(6 * SECOND)
     assert story[-1] == ContainersListed(())
+
+
+def ends_of(world: World, executor: Executor, story: list[Event]) -> list[ContainerExited]:
+    executor.start(order())
+    world.run(30 * SECOND)
+    return [event for event in story if isinstance(event, ContainerExited)]
+
+
+def test_an_end_may_be_told_twice_or_late() -> None:
+    world, executor, story = given()
+    executor.twice_permille = 1_000
+    first, second = ends_of(world, executor, story)
+    assert first == second
+    world, executor, story = given()
+    executor.late_permille = 1_000
+    executor.heal()
+    at_once = ends_of(world, executor, story)
+    assert len(at_once) == 1
+
+
+def test_the_wall_clock_may_jump() -> None:
+    _, executor, _ = given()
+    before_ms = executor.unix_ms()
+    executor.wall_error_ms += 3_600_000
+    assert executor.unix_ms() == before_ms + 3_600_000

@@ -12,6 +12,7 @@ class Host:
         self.packets: list[bytes] = []
         self.frames: list[bytes] = []
         self.connections: list[int] = []
+        self.resets: list[int] = []
 
     def take_packet(self, packet: bytes, source: int) -> None:
         self.packets.append(packet)
@@ -19,6 +20,9 @@ class Host:
     def take_frame(self, frame: Frame, source: int, connection: int) -> None:
         self.frames.append(frame.body)
         self.connections.append(connection)
+
+    def take_reset(self, source: int) -> None:
+        self.resets.append(source)
 
 
 def said(body: bytes) -> Frame:
@@ -34,6 +38,7 @@ def lan(seed: int = 1, **changes: int) -> tuple[World, Network, list[Host]]:
         "replay_permille": 0,
         "corrupt_permille": 0,
         "heavy_tail_permille": 0,
+        "truncate_permille": 0,
         "stream_stall_ms_max": 1_000,
     }
     fields = {name: getattr(drawn, name) for name in Options.__struct_fields__}
@@ -148,3 +153,76 @@ def test_whoever_taps_hears_what_goes_out() -> None:
     network.cut(0, 2)
     network.send(0, 2, b"cut")
     assert heard == [(0, 1, b"packet", world.now_us)]
+
+
+def test_truncated_packets_are_shorter() -> None:
+    world, network, hosts = lan(truncate_permille=500)
+    for _ in range(1_000):
+        network.send(0, 1, b"packet")
+    world.run(1_000_000)
+    assert len(hosts[1].packets) == 1_000
+    short = [packet for packet in hosts[1].packets if packet != b"packet"]
+    assert 400 < len(short) < 600
+    assert all(b"packet".startswith(packet) for packet in short)
+
+
+def test_a_clog_holds_packets_and_streams_until_it_is_let_go() -> None:
+    world, network, hosts = lan()
+    network.links.spoil(0, 1, is_clogged=True)
+    network.send(0, 1, b"packet")
+    network.post(0, 1, said(b"frame"))
+    world.run(500_000)
+    assert (hosts[1].packets, hosts[1].frames) == ([], [])
+    assert not network.is_open(0, 1)
+    network.unclog(0, 1)
+    world.run(2_000_000)
+    assert (hosts[1].packets, hosts[1].frames) == ([b"packet"], [b"frame"])
+    assert network.is_open(0, 1)
+
+
+def test_a_frame_that_is_too_large_for_the_way_stops_the_stream() -> None:
+    world, network, hosts = lan()
+    network.links.spoil(0, 1, bytes_max=100)
+    network.post(0, 1, said(b"small"))
+    world.run(300_000)
+    network.post(0, 1, said(b"x" * 200))
+    network.post(0, 1, said(b"behind"))
+    world.run(3_000_000)
+    assert hosts[1].frames == [b"small"]
+
+
+def test_the_healing_mends_every_link_and_lets_go_what_was_held() -> None:
+    world, network, hosts = lan(loss_permille=1_000)
+    network.links.spoil(0, 1, is_clogged=True)
+    network.links.spoil(1, 0, packets_blocked=True)
+    network.send(0, 1, b"held")
+    network.send(1, 0, b"lost")
+    network.heal()
+    network.send(1, 0, b"sent")
+    world.run(1_000_000)
+    assert (hosts[1].packets, hosts[0].packets) == ([b"held"], [b"sent"])
+
+
+def test_who_hangs_up_is_heard_and_who_loses_power_is_not() -> None:
+    world, network, hosts = lan()
+    network.post(0, 1, said(b"frame"))
+    world.run(1_000_000)
+    network.break_streams(0, is_told=False)
+    world.run(2_000_000)
+    assert hosts[1].resets == []
+    network.post(0, 1, said(b"frame"))
+    network.break_streams(0, is_told=True)
+    world.run(3_000_000)
+    assert (hosts[1].resets, hosts[2].resets) == ([0], [])
+    hosts[2].is_listening = False
+    network.post(0, 2, said(b"refused"))
+    world.run(4_000_000)
+    assert hosts[0].resets == [2]
+
+
+def test_packets_are_counted_by_their_sender() -> None:
+    _, network, _ = lan(loss_permille=1_000)
+    network.send(0, 1, b"packet")
+    network.send(0, 2, b"packet")
+    network.send(1, 2, b"p")
+    assert (network.packets_of, network.bytes_of) == ([2, 1, 0], [12, 1, 0])

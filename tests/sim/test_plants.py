@@ -6,7 +6,7 @@ import rain.model
 from sim.planting import Misfit, Plant, mutated, sow
 from sim.plants import PLANTS, plant_of
 
-PLANTS_MIN = 12
+PLANTS_MIN = 45
 
 
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.name)

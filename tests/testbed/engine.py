@@ -39,9 +39,11 @@ class EngineError(Exception):
 class Engine:
     """One dockerd in one folder. `stop` ends the process only, `discard` removes all of it."""
 
-    def __init__(self, folder: Path, with_bridge: bool = False) -> None:
+    def __init__(self, folder: Path, with_bridge: bool = False, namespace: str = "") -> None:
         self.folder = folder.resolve()
         self.with_bridge = with_bridge
+        # Not `ip netns exec`: that mounts another /sys, where dockerd finds no cgroups.
+        self._enter = ["nsenter", f"--net=/run/netns/{namespace}"] if namespace else []
         self.socket = self.folder / "docker.sock"
         self._pid_file = self.folder / "engine.pid"
         assert len(str(self.socket)) <= SOCKET_PATH_CHARS_MAX, "the folder's path is too long"
@@ -64,6 +66,7 @@ class Engine:
 
     def _start_with(self, driver: str) -> str:
         command = [
+            *self._enter,
             "dockerd",
             *("--data-root", str(self.folder / "data")),
             *("--exec-root", str(self.folder / "exec")),
@@ -115,12 +118,13 @@ class Engine:
     def discard(self) -> None:
         """Containers, process, mounts, folder: all gone, whatever state they were in."""
         with suppress(docker.errors.DockerException, OSError):
-            self._remove_containers()
+            self.remove_containers()
         self.stop()
         self._unmount()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _remove_containers(self) -> None:
+    def remove_containers(self) -> None:
+        """Whatever runs here or has run."""
         if not self.socket.exists():
             return
         client = docker.APIClient(base_url=self.host)

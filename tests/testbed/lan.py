@@ -76,6 +76,7 @@ class Pc:
         }
         self._starts = 0
         self._adopted: Path | None = None
+        self.has_other_build = False
 
     def plug_in(self) -> None:
         switch = self._lan.namespace
@@ -96,6 +97,14 @@ class Pc:
     def set_environment(self, **variables: str) -> None:
         """For what is typed from now on."""
         self._environment.update(variables)
+
+    def use_build(self, tree: Path | None) -> None:
+        """What is typed from now on is the Rain of that tree; None: that of these tests."""
+        self.has_other_build = tree is not None
+        self._environment.pop("PYTHONPATH", None)
+        path = os.environ.get("PYTHONPATH") if tree is None else str(tree)
+        if path is not None:
+            self._environment["PYTHONPATH"] = path
 
     # --- the rain command ------------------------------------------------------------------------
 
@@ -234,7 +243,9 @@ class Pc:
         return ["nsenter", f"--net=/run/netns/{self.namespace}"]
 
     def _command(self, *words: str) -> list[str]:
-        return [*self._enter(), sys.executable, "-m", "rain", *words]
+        # -P: not the Rain of the folder in which the tests were started.
+        safe = ["-P"] if self.has_other_build else []
+        return [*self._enter(), sys.executable, *safe, "-m", "rain", *words]
 
 
 class Lan:
