@@ -29,7 +29,8 @@ test: setup
 	$(BIN)/python -m pytest --ignore=tests/integration
 
 sim: setup
-	$(BIN)/python -m sim --seeds 1:500 --coverage
+	$(BIN)/python -m sim --seeds 1:100
+	$(BIN)/python -m sim --seeds 101:2000 --nodes 3
 	$(BIN)/python -m sim --seeds 1:3 --twice
 
 # Every planted bug must be found: a simulator that finds nothing proves nothing.

@@ -446,6 +446,8 @@ def _migrate(connection: sqlite3.Connection) -> None:
         with suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
         raise
+    with suppress(sqlite3.Error):  # a journal that holds every row is better not lost
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _check(path: Path, connection: sqlite3.Connection) -> int:

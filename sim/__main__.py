@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SECONDS_DEFAULT = 60
 NODES_MIN, NODES_MAX = 3, 200
 REGRESSIONS = Path(__file__).with_name("regressions.txt")
+FOUND = Path(__file__).with_name("found.txt")
 
 
 def main(words: list[str] | None = None) -> int:
@@ -140,7 +141,7 @@ def _twice(options: argparse.Namespace) -> int:
     return 1 if differs else 0
 
 
-def _words(options: argparse.Namespace) -> list[str]:
+def _words(options: argparse.Namespace | Task) -> list[str]:
     """What must be said again for the same seed to be the same run."""
     words = ["--nodes", str(options.nodes)] if options.nodes is not None else []
     words += ["--seconds", str(options.seconds)] if options.seconds != SECONDS_DEFAULT else []
@@ -152,15 +153,14 @@ def _words(options: argparse.Namespace) -> list[str]:
 
 def _run(options: argparse.Namespace) -> int:
     begun = perf_counter()
-    seeds = list(options.seeds)
-    if not options.plant:
-        seeds = list(dict.fromkeys([*kept_seeds(), *seeds]))
-    tasks = [Task(seed, options.nodes, options.seconds, options.plant) for seed in seeds]
+    asked = [Task(seed, options.nodes, options.seconds, options.plant) for seed in options.seeds]
+    kept = found_at(options.plant, asked) if options.plant else kept_seeds()
+    tasks = list(dict.fromkeys([*kept, *asked]))
     played: list[Played] = []
-    for one in play_all(tasks, options.jobs):
+    for task, one in zip(tasks, play_all(tasks, options.jobs), strict=False):
         played.append(one)
         if one.outcome.violation:
-            _tell(one.outcome, options)
+            _tell(task, one.outcome)
             if not options.keep_going:
                 break
     missing = _cover(played) if options.coverage else []
@@ -181,15 +181,23 @@ def _cover(played: list[Played]) -> list[str]:
     return never if len(played) >= SEEDS_ENOUGH else []
 
 
-def kept_seeds() -> Iterator[int]:
-    """Seeds that once found a bug."""
+def found_at(plant: str, asked: Iterable[Task]) -> list[Task]:
+    """Of what was asked, the seed that found this bug the last time: it is played first."""
+    lines = FOUND.read_text(encoding="utf-8").splitlines()
+    seeds = dict(line.split() for line in lines if line and not line.startswith("#"))
+    return [task for task in asked if str(task.seed) == seeds.get(plant)]
+
+
+def kept_seeds() -> Iterator[Task]:
+    """Seeds that once found a bug: `SEED` or `SEED/NODES`, then the story."""
     for line in REGRESSIONS.read_text(encoding="utf-8").splitlines():
         if line.strip() and not line.startswith("#"):
-            yield int(line.split()[0])
+            seed, _, nodes = line.split()[0].partition("/")
+            yield Task(int(seed), int(nodes) if nodes else None, SECONDS_DEFAULT, "")
 
 
-def _tell(outcome: "Outcome", options: argparse.Namespace) -> None:
-    words = ["--replay", str(outcome.seed), *_words(options)]
+def _tell(task: Task, outcome: "Outcome") -> None:
+    words = ["--replay", str(task.seed), *_words(task)]
     print(f"seed {outcome.seed}: {outcome.violation}")
     print(f"  replay it: python -m sim {' '.join(words)}", flush=True)
 

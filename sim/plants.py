@@ -33,7 +33,7 @@ PLANTS: tuple[Plant, ...] = (
     Plant(
         "two-reigns-stay",
         ROLES,
-        "if is_first_hand or reign.is_rival_proven(rival, now_ms):",
+        "if is_sure or reign.is_rival_proven(rival, now_ms):",
         "if False:",
         "of two reigns that meet the weaker goes",
     ),

@@ -350,6 +350,14 @@ def test_a_store_of_version_1_is_taken_over(path: Path) -> None:
     assert asyncio.run(_damage(path))[1] == ("k250",)
 
 
+async def test_what_was_taken_over_is_in_the_file_when_it_is_open(path: Path) -> None:
+    _of_version_1(path, {f"k{n:03}": os.urandom(500) for n in range(100)})
+    opened = Store.open(path)
+    journal = path.with_name(path.name + "-wal")
+    assert journal.stat().st_size == 0
+    await opened.close()
+
+
 def test_a_takeover_that_found_no_room_is_begun_again(path: Path) -> None:
     rows = {f"k{n:03}": os.urandom(1_000) for n in range(300)}
     _of_version_1(path, rows)

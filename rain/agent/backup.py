@@ -209,6 +209,8 @@ def read_head(path: Path) -> Head:
 def read_file(path: Path, passphrase: str) -> Opened:
     """All of it, or BackupError: a backup of which anything is missing is not used."""
     head = read_head(path)
+    if passphrase and not head.is_encrypted:
+        raise plain_where_sealed(path)
     content = path.read_bytes()
     start = len(MAGIC) + content[len(MAGIC) :].index(b"\n") + 1
     seal = _Seal(_key_of(head, passphrase) if head.is_encrypted else b"", content[:start])
@@ -241,7 +243,17 @@ def _head_in(path: Path, beginning: bytes) -> Head:
     is_power = head.scrypt_n > 1 and not head.scrypt_n & (head.scrypt_n - 1)
     if head.is_encrypted and not (is_power and head.scrypt_r and head.scrypt_p):
         raise _damaged(path)
+    if head.has_keys and not head.is_encrypted:
+        raise _damaged(path)  # `backup` never writes that
     return head
+
+
+def plain_where_sealed(path: Path) -> BackupError:
+    """Anybody can write a plain file: it must not pass for one that a passphrase seals."""
+    return BackupError(
+        f"{path} is not encrypted: anybody may have written it",
+        "take the file that you sealed; if it was made with --plain: rain restore FILE --plain",
+    )
 
 
 def _entries_in(path: Path, content: bytes, at: int, seal: "_Seal") -> Iterator[Entry]:

@@ -20,6 +20,7 @@ from msgspec import Meta
 from rain.agent.driver import Driver
 from rain.exec.kernel import open_private
 from rain.exec.logs import KEEPS_PER_PRUNE, PACKED_BYTES_MAX, Tail, prune, unpacked
+from rain.log import Logger
 from rain.mesh.codec import Rejected, by_tag, pack, unpack
 from rain.mesh.streams import CallError, Streams
 from rain.model import AttemptId, Count, JobId, NodeId, Role, Value
@@ -107,15 +108,16 @@ def keepers(driver: Driver) -> list[NodeId]:
 class LogCopies:
     """The folder of copies, what other PCs may do with it, and looking for one in the pool."""
 
-    def __init__(self, folder: Path, driver: Driver, streams: Streams) -> None:
+    def __init__(self, folder: Path, driver: Driver, streams: Streams, log: Logger) -> None:
         self._folder = folder
         self._driver = driver
         self._streams = streams
+        self._log = log
         self._turn = asyncio.Lock()
         """Of one writer after the other: a crowd of workers must not take all threads."""
         self.held = 0
         """Copies that are kept here, about: counted now and then."""
-        self._kept = 0
+        self._pieces = 0
         self._doubted: frozenset[str] = frozenset()
         self.dropped: dict[str, int] = {}
         streams.serve(COPY_VERB, self._serve_copy)
@@ -214,7 +216,11 @@ class LogCopies:
 
     async def sweep(self) -> None:
         """Twice in a row without a job: a table that was just restored may get it back."""
-        names = await asyncio.to_thread(_names, self._folder)
+        try:
+            names = await asyncio.to_thread(_names, self._folder)
+        except OSError as error:
+            self._log.warning("log_copies_unreadable", reason=str(error))
+            return
         table = self._driver.node.sched.table
         doubted: set[str] = set()
         for first in range(0, len(names), JUDGED_AT_ONCE):
@@ -238,6 +244,7 @@ class LogCopies:
             end = piece.offset + len(piece.content)
             if end > piece.total:
                 continue
+            self._prune_now_and_then()
             with open(part, "ab" if piece.offset else "wb", opener=open_private) as file:
                 if file.tell() != piece.offset:
                     continue  # a part before this one was lost: it comes again from the start
@@ -245,13 +252,13 @@ class LogCopies:
             if end == piece.total:
                 self.held += not path.exists()
                 part.replace(path)
-                self._prune_now_and_then()
             taken.append(piece.key)
         return list(dict.fromkeys(taken))
 
     def _prune_now_and_then(self) -> None:
-        self._kept += 1
-        if self._kept % KEEPS_PER_PRUNE == 1:
+        """Every piece counts: what is begun and never made whole takes room as well."""
+        self._pieces += 1
+        if self._pieces % KEEPS_PER_PRUNE == 1:
             prune(self._folder, COPIES_BYTES_MAX, COPIES_FILES_MAX)
 
     def _held(self, names: dict[str, str]) -> list[str]:

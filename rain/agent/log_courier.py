@@ -111,8 +111,7 @@ class LogCourier:
 
     async def run(self) -> None:
         """For ever."""
-        for key in (await asyncio.to_thread(self._kept.keys))[-KEPT_FILES_MAX:]:
-            self._due.setdefault(key, _Load(is_old=True))
+        await self._recall()
         review_s = self._clock_s() + REVIEW_INTERVAL_S
         while True:
             await self._pause()
@@ -120,6 +119,16 @@ class LogCourier:
             if self._clock_s() >= review_s:
                 await self.review()
                 review_s = self._clock_s() + REVIEW_INTERVAL_S
+
+    async def _recall(self) -> None:
+        """What an earlier life of this agent kept; where that cannot be read, only what is new."""
+        try:
+            keys = await asyncio.to_thread(self._kept.keys)
+        except OSError as error:
+            self._log.warning("kept_logs_unreadable", reason=str(error))
+            return
+        for key in keys[-KEPT_FILES_MAX:]:
+            self._due.setdefault(key, _Load(is_old=True))
 
     async def _pause(self) -> None:
         """A round's time where something waits, else until something does."""

@@ -35,12 +35,16 @@ LOOK_INTERVAL_S = 60.0
 """Where there is no logind, or not any more: how often it is looked for."""
 SIGNALS_WAITING_MAX = 16
 
+_BUS = "org.freedesktop.DBus"
+_BUS_PATH = "/org/freedesktop/DBus"
+_OWNER_CHANGED = "NameOwnerChanged"
 _SERVICE = "org.freedesktop.login1"
 _PATH = "/org/freedesktop/login1"
 _INTERFACE = "org.freedesktop.login1.Manager"
 _SLEEP = "PrepareForSleep"
 _SHUTDOWN = "PrepareForShutdown"
 _NO_DESCRIPTOR = -1
+_NOT_ASKED = 0
 
 
 class PowerError(Exception):
@@ -63,7 +67,11 @@ class Power:
         self._log = log
         self._inhibitor = _NO_DESCRIPTOR
         self._told: asyncio.Queue[tuple[str, bool]] = asyncio.Queue(SIGNALS_WAITING_MAX)
+        self._owner = ""
+        """The connection that is logind; nobody while that is not known."""
+        self._asked_serial = _NOT_ASKED
         self.state = NONE
+        self.dropped: dict[str, int] = {}
 
     async def run(self) -> None:
         """For ever."""
@@ -90,8 +98,9 @@ class Power:
 
     async def _listen(self, bus: "MessageBus") -> None:
         bus.add_message_handler(self._hear)
+        await self._look_for_owner(bus)
         for signal in (_SLEEP, _SHUTDOWN):
-            await _match(bus, signal)
+            await _match(bus, f"sender='{_SERVICE}',interface='{_INTERFACE}',member='{signal}'")
         await self._inhibit(bus)
         self.state = LOGIND
         gone: asyncio.Future[None] = asyncio.ensure_future(
@@ -131,20 +140,60 @@ class Power:
             async with asyncio.timeout(SLEEP_WAIT_S):
                 await self._driver.may_sleep.wait()
 
+    async def _look_for_owner(self, bus: "MessageBus") -> None:
+        """Who logind is, now and from now on: anybody may send us what logind would say."""
+        self._owner = ""
+        await _match(bus, f"sender='{_BUS}',member='{_OWNER_CHANGED}',arg0='{_SERVICE}'")
+        with suppress(PowerError):  # nobody yet: the question for an inhibitor may start it
+            question = _question(_BUS, _BUS_PATH, _BUS, "GetNameOwner", "s", [_SERVICE])
+            self._owner = str((await _asked(bus, question)).body[0])
+
     async def _inhibit(self, bus: "MessageBus") -> None:
         self.release()
         words = ["sleep:shutdown", "Rain", "coordination is handed over first", "delay"]
-        reply = await _asked(bus, _SERVICE, _PATH, _INTERFACE, "Inhibit", "ssss", words)
-        if len(reply.unix_fds) != 1:
+        question = _question(_SERVICE, _PATH, _INTERFACE, "Inhibit", "ssss", words)
+        question.serial = self._asked_serial = bus.next_serial()
+        try:
+            await _asked(bus, question)
+        finally:
+            self._asked_serial = _NOT_ASKED
+        if self._inhibitor == _NO_DESCRIPTOR:
             raise PowerError("logind gave no inhibitor")
-        self._inhibitor = reply.unix_fds[0]
-        os.set_inheritable(self._inhibitor, False)
 
     def _hear(self, message: "Message") -> None:
+        if message.unix_fds:
+            self._take(message)
+        if message.sender == _BUS and message.member == _OWNER_CHANGED:
+            if message.signature == "sss" and message.body[0] == _SERVICE:
+                self._owner = message.body[2]
+            return
         if message.interface != _INTERFACE or message.member not in (_SLEEP, _SHUTDOWN):
             return
-        if message.signature == "b" and not self._told.full():
+        if not self._owner or message.sender != self._owner:
+            self._drop("not_logind")
+        elif message.signature != "b" or self._told.full():
+            self._drop("rubbish" if message.signature != "b" else "too_many")
+        else:
             self._told.put_nowait((message.member, bool(message.body[0])))
+
+    def _take(self, message: "Message") -> None:
+        """The inhibitor that is waited for; whatever else is open is closed: late, or a stranger's.
+
+        Taken right here, for who waits may have given up before it is its turn.
+        """
+        given = list(message.unix_fds)
+        is_ours = bool(self._owner) and message.sender == self._owner
+        if is_ours and message.reply_serial == self._asked_serial != _NOT_ASKED:
+            self.release()
+            self._inhibitor = given.pop(0)
+            os.set_inheritable(self._inhibitor, False)
+        for one in given:
+            self._drop("descriptor")
+            with suppress(OSError):
+                os.close(one)
+
+    def _drop(self, reason: str) -> None:
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
 
 
 async def _connected() -> "MessageBus":
@@ -163,26 +212,18 @@ async def _connected() -> "MessageBus":
         raise PowerError(str(error)) from None
 
 
-async def _match(bus: "MessageBus", signal: str) -> None:
-    """Have a signal of logind's sent to us; only what logind itself says counts."""
-    rule = f"type='signal',sender='{_SERVICE}',interface='{_INTERFACE}',member='{signal}'"
-    dbus = "org.freedesktop.DBus"
-    await _asked(bus, dbus, "/org/freedesktop/DBus", dbus, "AddMatch", "s", [rule])
+async def _match(bus: "MessageBus", rule: str) -> None:
+    """Have signals sent to us; this keeps no other away, `_hear` looks at who sent what."""
+    words = [f"type='signal',{rule}"]
+    await _asked(bus, _question(_BUS, _BUS_PATH, _BUS, "AddMatch", "s", words))
 
 
-async def _asked(
-    bus: "MessageBus",
-    service: str,
-    path: str,
-    interface: str,
-    member: str,
-    signature: str,
-    words: list[str],
+def _question(
+    service: str, path: str, interface: str, member: str, signature: str, words: list[str]
 ) -> "Message":
-    from dbus_fast.constants import MessageType
     from dbus_fast.message import Message
 
-    question = Message(
+    return Message(
         destination=service,
         path=path,
         interface=interface,
@@ -190,8 +231,13 @@ async def _asked(
         signature=signature,
         body=words,
     )
+
+
+async def _asked(bus: "MessageBus", question: "Message") -> "Message":
+    from dbus_fast.constants import MessageType
+
     async with asyncio.timeout(CALL_TIMEOUT_S):
         reply = await bus.call(question)
     if reply.message_type is not MessageType.METHOD_RETURN:
-        raise PowerError(f"{member}: {reply.error_name}")
+        raise PowerError(f"{question.member}: {reply.error_name}")
     return reply

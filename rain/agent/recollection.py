@@ -68,6 +68,9 @@ async def begin(folder: Path, store: Store, log: Logger) -> tuple[Rows, int, Dis
         repair = f"{store.path} was gone: what it held comes back from the pool's other PCs"
     boot_epoch = max(next_boot_epoch(rows.get(BOOT_KEY, b"")), _latest_life(rows) + 1)
     puts = [(BOOT_KEY, boot_epoch.to_bytes(8, "big"))]
+    if BOOT_KEY in rows and LIFE_KEY not in rows:
+        # As the last release left it: its boot was this node's latest life.
+        rows[LIFE_KEY] = codec.encode_record(LifeRow(int.from_bytes(rows[BOOT_KEY], "big")))
     if damage or repair:
         log.warning("disk_damaged" if damage else "disk_repaired", reason=damage or repair)
         mark = BehindRecord()

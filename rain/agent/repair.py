@@ -121,9 +121,9 @@ def _swap(path: Path) -> Path:
 
 def _rows_of(found: Salvaged, path: Path) -> dict[str, bytes]:
     """What goes into the fresh store."""
-    rows = found.rows or {
-        key: value for key, value in found.unsummed.items() if is_record(key, value)
-    }
+    # Where the taking over of version 1 was torn, some rows have their sums and others have not.
+    unsummed = {key: value for key, value in found.unsummed.items() if is_record(key, value)}
+    rows = {**unsummed, **found.rows}
     mark = BehindRecord()
     told = f"{path} was repaired at {rfc3339(now_unix_ms())}: {len(rows)} rows saved"
     own = {

@@ -16,11 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from struct import Struct
 
+from rain.mesh import codec
 from rain.rows import beside, is_sound
 
 PAGE_BYTES = 4_096
 """Of every store of ours; another size is damage of the head."""
-VALUE_BYTES_MAX = 2**30
+PAYLOAD_BYTES_MAX = codec.ENCODED_BYTES_MAX + PAGE_BYTES
+"""Of a row: a record, and beside it a key, a number and a sum."""
 
 _FILE_HEAD = 100
 _WAL_HEAD = Struct(">8I")
@@ -197,7 +199,7 @@ def _rows_of_kind(page: bytes, kind: int, images: _Images) -> tuple[list[_Row], 
 def _row_at(page: bytes, at: int, images: _Images) -> _Row | None:
     """The row of that cell; None for one of another table. ValueError where it is broken."""
     size, at = _varint(page, at)
-    if size > VALUE_BYTES_MAX:
+    if size > PAYLOAD_BYTES_MAX:
         raise ValueError("no value is that long")
     payload = _payload(page, at, size, images)
     head_size, at = _varint(payload, 0)
@@ -228,7 +230,11 @@ def _payload(page: bytes, at: int, size: int, images: _Images) -> bytes:
     pieces = [page[at : at + local]]
     left = size - len(pieces[0])
     following = _u32(page, at + local) if left else 0
+    visited: set[int] = set()
     while left > 0:
+        if following in visited:
+            raise ValueError("its pages run in a circle")
+        visited.add(following)
         more = images.newest(following)
         if len(more) != PAGE_BYTES:
             raise ValueError("its rest is gone")

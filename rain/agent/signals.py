@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 EXIT_AT_ONCE = 130
 
@@ -38,8 +39,9 @@ class Signals:
         self.count += 1
         if self.count > 1:
             os._exit(EXIT_AT_ONCE)
-        self._say("stopping (again: at once)")
         self._on_stop()
+        with suppress(OSError):  # whoever read that may be gone: it stops all the same
+            self._say("stopping (again: at once)")
 
     def _on_hangup(self) -> None:
         self._on_stop()

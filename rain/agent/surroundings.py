@@ -37,7 +37,7 @@ class Surroundings:
         stop: Callable[[], None],
         log: Logger,
     ) -> None:
-        self.copies = LogCopies(options.data_dir / "exec" / "copies", driver, streams)
+        self.copies = LogCopies(options.data_dir / "exec" / "copies", driver, streams, log)
         self._courier = courier_for(
             driver, streams, executors, options.data_dir, options.replicas, log
         )

@@ -9,6 +9,7 @@ that works. Rows of the job table are not: the table writes itself anew on DiskR
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, islice
 from typing import Protocol
 
 from rain.agent.clock import now_ms
@@ -21,7 +22,9 @@ from rain.store import StoreError
 
 WRITES_QUEUED_MAX = 10_000
 OWED_ROWS_MAX = 50_000
+"""Beyond it deletes of jobs go first, then what was owed first."""
 DISK_RETRY_MS = 1_000
+TABLE_ROWS = ("job/", "task/", "cancel/", "forgotten/")
 
 Rows = dict[str, bytes | None]
 """Key -> value; None: to be deleted."""
@@ -131,8 +134,15 @@ class Writer:
     def _owe(self, writes: Iterable[Persist]) -> None:
         for write in writes:
             self._owed.update(_rows(write, without_table=True))
-        while len(self._owed) > OWED_ROWS_MAX:
-            del self._owed[next(iter(self._owed))]
+        excess = len(self._owed) - OWED_ROWS_MAX
+        if excess > 0:
+            spare = (key for key in self._owed if self._is_found_again(key))
+            for key in list(islice(dict.fromkeys(chain(spare, self._owed)), excess)):
+                del self._owed[key]
+
+    def _is_found_again(self, key: str) -> bool:
+        """Whether that is a delete that the next start asks for anew: of a job long over."""
+        return self._owed[key] is None and key.startswith(TABLE_ROWS)
 
 
 def _rows(write: Persist, without_table: bool = False) -> Rows:

@@ -168,6 +168,7 @@ def _tell_backup(
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--plain", is_flag=True, help="FILE is not encrypted, and I trust where it was.")
 @passphrase_option
 @click.option(
     "--phrase-file",
@@ -180,6 +181,7 @@ def _tell_backup(
 def restore(
     session: Session,
     file: Path,
+    plain: bool,
     passphrase_file: str | None,
     phrase_file: str | None,
     name: str | None,
@@ -192,6 +194,8 @@ def restore(
     from rain.mesh.errors import MeshError
     from rain.store import StoreError
 
+    if plain and passphrase_file is not None:
+        raise click.UsageError("--plain is not encrypted: it needs no passphrase")
     explicit = {"name": name} if name else {}
     options = up_options(session.data_dir, explicit)
     try:
@@ -200,7 +204,11 @@ def restore(
             raise click.UsageError(
                 "--phrase-file is for an encrypted backup that was made without --with-keys"
             )
-        passphrase = _passphrase(passphrase_file, is_new=False) if head.is_encrypted else ""
+        if plain and head.is_encrypted:
+            raise VerbFailed(f"{file} is encrypted", "leave --plain out")
+        if not plain and not head.is_encrypted:
+            raise form.plain_where_sealed(file)
+        passphrase = "" if plain else _passphrase(passphrase_file, is_new=False)
         phrase = "" if phrase_file is None else _line_of(phrase_file, "The twelve words", False)
         opened = form.read_file(file, passphrase)
         refuse_unless_empty(session.data_dir)
@@ -208,11 +216,11 @@ def restore(
         done = restored_from(session.data_dir, opened, phrase, options.name, login_name())
     except (form.BackupError, MeshError, StoreError) as error:
         raise VerbFailed(error.message, error.hint) from error
-    _tell_restore(session, done)
+    _tell_restore(session, done, by_phrase=bool(phrase))
     return 0
 
 
-def _tell_restore(session: Session, done: "Restored") -> None:
+def _tell_restore(session: Session, done: "Restored", *, by_phrase: bool) -> None:
     if session.as_json:
         told = {"pool": done.pool, "node_id": done.node_id, "admin": done.is_admin}
         render.print_json({**told, "saved": done.saved, "unread": done.unread})
@@ -225,6 +233,10 @@ def _tell_restore(session: Session, done: "Restored") -> None:
         return
     click.echo("This PC is in the pool again" + (", as an admin" if done.is_admin else "") + ".")
     click.echo("Start it:  rain up")
+    if by_phrase:
+        note("This is for when no PC of the pool is left. One that lives does not know this PC:")
+        note("the two would go on apart. There, take a code instead (rain invite, rain up --join).")
+        return
     note("The PC that made this backup must not run any more under the same keys.")
 
 

@@ -267,7 +267,13 @@ class Election(Fitness):
             return self._drop("borrowed_epoch")
         if self._reign is not None:
             outputs = self._meet(
-                self._reign, sender, sender, heartbeat.epoch, heartbeat.strength, now_ms
+                self._reign,
+                sender,
+                sender,
+                heartbeat.epoch,
+                heartbeat.strength,
+                now_ms,
+                hears_me=bool(self._lists_me(heartbeat)),
             )
             if self._reign is not None:
                 return outputs
@@ -296,6 +302,9 @@ class Election(Fitness):
             granted_to, granted_ms = self._granted
             if granted_to == sender and now_ms - granted_ms < self._config.heard_ms:
                 return False
+        is_larger = heartbeat.strength.followers > hearing.strength.followers
+        if not is_larger and not self._lists_me(heartbeat):
+            return True
         return is_stronger(
             hearing.strength,
             hearing.epoch.node_id,
@@ -303,6 +312,12 @@ class Election(Fitness):
             sender,
             self._config.age_tolerance_ms,
         )
+
+    def _lists_me(self, heartbeat: Heartbeat) -> bool | None:
+        """Has its sender heard this node? None: its view is another, so its bits say nothing."""
+        if heartbeat.view != self._view.hash:
+            return None
+        return self._view.is_listed(heartbeat.heard)
 
     def _accept(self, sender: NodeId, heartbeat: Heartbeat, now_ms: int) -> list[Output]:
         outputs = self._part()
@@ -313,10 +328,7 @@ class Election(Fitness):
             or (self._hearing.is_resigned())
         ):
             self._hearing = Hearing(heartbeat.epoch, self._config, now_ms)
-        listed: bool | None = None
-        if heartbeat.view == self._view.hash:
-            listed = self._view.is_listed(heartbeat.heard)
-        self._hearing.take(heartbeat, listed, now_ms)
+        self._hearing.take(heartbeat, self._lists_me(heartbeat), now_ms)
         turn = (heartbeat.beat + self._view.index()) % ack_beats(len(self._view.members))
         if is_first or turn == 0:
             outputs.append(Send(sender, self._acknowledgement(heartbeat, now_ms)))
@@ -428,7 +440,13 @@ class Election(Fitness):
         if self._reign is None:
             return []
         return self._meet(
-            self._reign, sender, stale.coordinator, stale.epoch, stale.strength, now_ms
+            self._reign,
+            sender,
+            stale.coordinator,
+            stale.epoch,
+            stale.strength,
+            now_ms,
+            hears_me=True,
         )
 
     def _on_resign(self, sender: NodeId, resign: Resign, now_ms: int) -> list[Output]:

@@ -8,6 +8,7 @@ import random
 from collections.abc import Sequence
 
 from rain.effects import (
+    Beat,
     Cast,
     HandedOver,
     Log,
@@ -401,15 +402,23 @@ class Roles:
         epoch: Epoch,
         strength: Strength,
         now_ms: int,
+        *,
+        hears_me: bool,
     ) -> list[Output]:
-        """Another reign exists, says the rival itself or somebody else; rule 5."""
+        """Another reign exists, says the rival itself or somebody else; rule 5.
+
+        Age alone is no strength of a rival that may be deaf (E2): it first has to show that it
+        hears this node, by listing it or by an answer to what it is told here.
+        """
         mine = self._strength(reign, now_ms)
         is_first_hand = sender == rival and strength != NO_STRENGTH
         tolerance_ms = self._config.age_tolerance_ms
         if rival != self._me and not is_stronger(mine, self._me, strength, rival, tolerance_ms):
-            if is_first_hand or reign.is_rival_proven(rival, now_ms):
+            is_sure = is_first_hand and (hears_me or strength.followers > mine.followers)
+            if is_sure or reign.is_rival_proven(rival, now_ms):
                 return self._step_down(reign, "weaker", now_ms)
-            return []
+            stale = Stale(reign.epoch, mine, self._me)
+            return self._tell(sender, stale, now_ms) if is_first_hand else []
         outputs: list[Output] = []
         if is_first_hand:
             outputs += self._tell(sender, Stale(reign.epoch, mine, self._me), now_ms)
@@ -429,7 +438,9 @@ class Roles:
         """Confirmed, or denied by nobody. What was missed is a reason for a new inventory."""
         reign.doubt_until_ms = None
         self._followed = reign.epoch
-        return [ReignChanged(reign.epoch, mine=True, takeover=True)]
+        # Under a number that was lifted meanwhile none of its heartbeats is known to the orders.
+        beat = Beat(reign.epoch, reign.beat_number)
+        return [beat, ReignChanged(reign.epoch, mine=True, takeover=True)]
 
     def _step_down(self, reign: Reign, reason: str, now_ms: int) -> list[Output]:
         """Give way to a stronger reign; it has half a second to be heard."""

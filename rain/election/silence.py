@@ -18,6 +18,8 @@ from rain.model import Epoch
 
 RESET_ASKS_MAX = 3
 """How often is asked after a reset."""
+OPEN_MAX = RESET_ASKS_MAX + 1
+"""Questions that an answer may still come to, each counted from its own sending."""
 
 
 class Hearing:
@@ -34,6 +36,8 @@ class Hearing:
         self._unreadable_since_ms: int | None = None
         self._resigned_ms: int | None = None
         self._question = 0
+        self._open: dict[int, int] = {}
+        """When each open question was asked."""
         self._asked_ms: int | None = None
         self._reset_ms: int | None = None
         self._reset_asks = 0
@@ -118,18 +122,22 @@ class Hearing:
         return max(self.heard_ms, self._vouched_ms) + self._config.ask_after_ms
 
     def ask(self, now_ms: int) -> int:
-        """The number of the question; repeated after a reset it is the same one."""
+        """The number of a new question; after a reset several are open at a time."""
         self._reset_asks += self._reset_ms is not None
         if self._asked_ms is None:
-            self._question += 1
+            self._open.clear()
             self._asked_ms = now_ms
+        self._question += 1
+        self._open[self._question] = now_ms
+        if len(self._open) > OPEN_MAX:
+            del self._open[min(self._open)]
         return self._question
 
     def vouch(self, question: int, age_ms: int) -> bool:
         """A helper heard it so long ago itself; False: no answer to the open question."""
-        if self._asked_ms is None or question != self._question:
+        if self._asked_ms is None or question not in self._open:
             return False
-        self.believe(self._asked_ms - age_ms)
+        self.believe(self._open[question] - age_ms)
         return True
 
     def believe(self, moment_ms: int) -> None:

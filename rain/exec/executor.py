@@ -38,6 +38,7 @@ from rain.exec.logs import Hose, KeptLogs, LogSource, LogsUnavailable
 from rain.exec.policy import OwnerPolicy
 from rain.exec.premises import Premises
 from rain.model import AttemptId
+from rain.sched.admission import TOO_MANY
 from rain.sched.identity import attempt_key
 
 CALLS_MAX = 8
@@ -205,7 +206,7 @@ class ContainerExecutor:
         if key in self._live:
             return
         if len(self._live) >= LIVE_MAX:
-            self._fail(order.attempt_id, NotStarted(125, "too many containers here", refused=True))
+            self._fail(order.attempt_id, NotStarted(125, TOO_MANY, refused=True))
             return
         live = self._live[key] = _Live(order.attempt_id, is_starting=True)
         try:

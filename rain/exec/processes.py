@@ -370,6 +370,8 @@ class ProcessExecutor:
                     yield stream, content
             if any_read:
                 continue
+            if self._kept.has(attempt_key):
+                break  # the folder is being removed: what is missing here is kept
             if not (follow and is_running):
                 return
             await asyncio.sleep(FOLLOW_INTERVAL_S)

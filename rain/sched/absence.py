@@ -8,8 +8,9 @@ this PC decides: taken back, or dropped. Meanwhile the node is a member like any
 the pool's jobs anew. What a person may take for an absence may have been a clock that was wrong
 when the PC was switched on: when it says otherwise later, all is taken back without asking.
 
-The note is a row, written at most once a day. A clock is told first of all, before this node has
-heard of anybody; one that jumps later sets nothing aside.
+The note is a row, written at most once a day. An earlier day is noted only of a clock that has gone
+on for a while: a PC whose battery is dead says 2000 when it is switched on. A clock is told first
+of all, before this node has heard of anybody; one that jumps later sets nothing aside.
 
 What it does not do: stop anything. What a container here came to is reported as ever.
 """
@@ -18,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from rain.effects import Log, Output, Persist, Record
 from rain.model import JobId
-from rain.sched.calendar import DAY_MS
+from rain.sched.calendar import DAY_MS, Calendar
 from rain.sched.ledger import Ledger, pieces_of
 from rain.sched.records import AbsenceRow, SeenRow, SetAsideRow, keys_of
 from rain.sched.table import Table
@@ -30,9 +31,10 @@ JOBS_PER_WRITE = 100
 class Absence:
     """The note of the last day, and what was set aside."""
 
-    def __init__(self, recovered: Sequence[Record], ledger: Ledger) -> None:
+    def __init__(self, recovered: Sequence[Record], ledger: Ledger, calendar: Calendar) -> None:
         seen = [record.day for record in recovered if isinstance(record, SeenRow)]
         self._ledger = ledger
+        self._calendar = calendar
         self._seen_day = max(seen, default=0)
         self._is_told = False
         self._row = next((r for r in recovered if isinstance(r, AbsenceRow)), None)
@@ -44,8 +46,8 @@ class Absence:
         """From and to, in days since 1970, how long this node was away; None: nothing is aside."""
         return None if self._row is None else (self._row.from_day, self._row.to_day)
 
-    def on_clock(self, unix_ms: int, *, is_alone: bool) -> list[Output]:
-        """`is_alone`: this node has not heard of anybody yet."""
+    def on_clock(self, unix_ms: int, now_ms: int, *, is_alone: bool) -> list[Output]:
+        """`is_alone`: this node has not heard of anybody yet. The calendar was told before."""
         day = unix_ms // DAY_MS
         is_first, self._is_told = not self._is_told, True
         outputs: list[Output] = []
@@ -55,7 +57,8 @@ class Absence:
             outputs += self._set_aside(AbsenceRow(self._seen_day, day))
         elif self._row is not None and 0 <= day - self._row.from_day <= AWAY_DAYS_MAX:
             outputs += [Log("absence", (("said", "the clock was wrong"),)), *self.take_back()]
-        if day and day != self._seen_day:
+        is_earlier = 0 < day < self._seen_day
+        if day > self._seen_day or (is_earlier and self._calendar.is_own_steady(now_ms)):
             self._seen_day = day
             outputs.append(Persist((SeenRow(day),)))
         return outputs

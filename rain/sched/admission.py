@@ -14,7 +14,8 @@ NODE_GOES = "node is going down"
 TAKES_NO_WORK = "node takes no work"
 DISK_FULL = "disk full"
 NO_ROOM = "no room"
-PASSING = (NODE_GOES, TAKES_NO_WORK, DISK_FULL, NO_ROOM)
+TOO_MANY = "too many containers here"
+PASSING = (NODE_GOES, TAKES_NO_WORK, DISK_FULL, NO_ROOM, TOO_MANY)
 ATTEMPTS_MAX = 10_000
 """Kept by a worker, ended and not yet acknowledged ones included."""
 

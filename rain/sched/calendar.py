@@ -6,7 +6,13 @@ the coordinator (ClockReading); each counts once it has gone on for `steady_ms` 
 and of those that count the middle one is believed, of two middle ones the earlier: whoever is
 wrong by himself, or with less than half of the others, changes nothing. Being late costs nothing
 but patience.
+
+Who is cut off from the others is alone with its own clock, and the view forgets those that it lost
+within seconds. So more than half of all that may be here and keep copies, up or not, must have told
+a clock that counts; else no day is believed, and nothing grows old.
 """
+
+from collections.abc import Callable, Collection
 
 from rain.model import NodeId, Value
 
@@ -29,9 +35,13 @@ class _Reading(Value, frozen=True):
 class Calendar:
     """The clocks that were told of here, by node."""
 
-    def __init__(self, config: CalendarConfig, node_id: NodeId) -> None:
+    def __init__(
+        self, config: CalendarConfig, node_id: NodeId, voters: Callable[[], Collection[NodeId]]
+    ) -> None:
         self._config = config
         self._node_id = node_id
+        self._voters = voters
+        """All whose clocks are asked for, whether they are up or not."""
         self._readings: dict[NodeId, _Reading] = {}
 
     def tell(self, node_id: NodeId, unix_ms: int, now_ms: int) -> None:
@@ -54,10 +64,21 @@ class Calendar:
         return None if own is None else max(0, own.offset_ms + now_ms)
 
     def believed_unix_ms(self, now_ms: int) -> int | None:
-        """None: no clock has been steady for long enough."""
+        """None: too few clocks have been steady for long enough."""
+        voters = self._voters()
         steady = sorted(
-            reading.offset_ms
-            for reading in self._readings.values()
-            if now_ms - reading.since_ms >= self._config.steady_ms
+            self._readings[node_id].offset_ms
+            for node_id in voters
+            if self._is_steady(node_id, now_ms)
         )
-        return max(0, steady[(len(steady) - 1) // 2] + now_ms) if steady else None
+        if 2 * len(steady) <= len(voters):
+            return None
+        return max(0, steady[(len(steady) - 1) // 2] + now_ms)
+
+    def is_own_steady(self, now_ms: int) -> bool:
+        """Has the clock of this wall gone on for long enough, in this life?"""
+        return self._is_steady(self._node_id, now_ms)
+
+    def _is_steady(self, node_id: NodeId, now_ms: int) -> bool:
+        reading = self._readings.get(node_id)
+        return reading is not None and now_ms - reading.since_ms >= self._config.steady_ms

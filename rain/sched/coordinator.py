@@ -104,7 +104,7 @@ class Coordinator:
         self._intake = Intake(ledger, pool, self._replication)
         self._inventories = Inventories(config.takeover, pool)
         self._refusals = Refusals(config.refusals)
-        self._orders = Orders(config.orders, self._table, self._reign)
+        self._orders = Orders(config.orders, self._table, self._reign, pool)
         self.judgement = Judgement(
             config.judgement,
             ledger,

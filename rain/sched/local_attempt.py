@@ -7,6 +7,8 @@ from rain.model import REASON_CHARS_MAX, AttemptId, End, EndState, Job, Resource
 from rain.sched.messages import AttemptReport
 from rain.sched.records import AttemptRow
 
+EXECUTORS = ("docker", "process")
+"""All that there are."""
 EXIT_TIMEOUT = 124
 EXIT_KILLED = 137
 CRASH_REASON = "its PC went down under it"
@@ -55,8 +57,10 @@ class LocalAttempt:
         return self.job.spec.need
 
     def is_run_by(self, executors: tuple[str, ...]) -> bool:
-        """Whether one of these would know about it."""
-        return self.job is not None and self.job.spec.executor in executors
+        """Whether one of these would know about it: of a job that was forgotten, all together."""
+        if self.job is None:
+            return all(each in executors for each in EXECUTORS)
+        return self.job.spec.executor in executors
 
     def run(
         self, now_ms: int, stop_again_ms: int, started_unix_ms: int, running_ms: int = 0

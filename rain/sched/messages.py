@@ -208,6 +208,9 @@ class Assign(Message, frozen=True, tag="so"):
     beat: Count
     job: Job
     attempts: Annotated[tuple[AttemptId, ...], Meta(max_length=ORDERS_MAX)]
+    life: Count = 0
+    """The boot epoch of the worker when this was first ordered: what an earlier life of it may
+    have started, and forgotten when it stopped, is not started by a later one. 0: any."""
 
 
 class Stop(Message, frozen=True, tag="sk"):

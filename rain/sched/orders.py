@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from rain.effects import Post
 from rain.model import AttemptId, End, Epoch, JobId, NodeId, Value
 from rain.sched.messages import ORDERS_MAX, Assign, Cell, ReportAck, Stop
+from rain.sched.pool import Pool
 from rain.sched.table import Table
 
 BLOCKED_MAX = 100_000
@@ -77,16 +78,19 @@ class Reign:
 @dataclass(slots=True)
 class _Assigned:
     sent_ms: int
+    life: int
+    """Of its worker, when it was first ordered."""
     is_heard: bool = False
 
 
 class Orders:
     """At most one entry per attempt in the table that this reign placed or stops."""
 
-    def __init__(self, config: OrdersConfig, table: Table, reign: Reign) -> None:
+    def __init__(self, config: OrdersConfig, table: Table, reign: Reign, pool: Pool) -> None:
         self._config = config
         self._table = table
         self._reign = reign
+        self._pool = pool
         self._assigned: dict[AttemptId, _Assigned] = {}
         self._stopping: dict[AttemptId, tuple[int, str]] = {}
         self._due_ms: int | None = None
@@ -102,27 +106,32 @@ class Orders:
         return attempt_id in self._assigned
 
     def is_unheard(self, attempt_id: AttemptId) -> bool:
-        """Placed by this reign, and its worker has not said a word about it."""
+        """Placed by this reign, and its worker has not said a word about it in this life."""
         assigned = self._assigned.get(attempt_id)
-        return assigned is not None and not assigned.is_heard
+        if assigned is None or assigned.is_heard:
+            return False
+        return assigned.life == self._pool.life(attempt_id.node_id)
 
     def is_stopping(self, attempt_id: AttemptId) -> bool:
         return attempt_id in self._stopping
 
     def assign(self, attempts: Iterable[AttemptId], now_ms: int) -> list[Post]:
         """Order these to be run, one message per job and node."""
-        grouped: dict[tuple[JobId, NodeId], list[AttemptId]] = {}
+        grouped: dict[tuple[JobId, NodeId, int], list[AttemptId]] = {}
         for attempt_id in attempts:
-            self._assigned.setdefault(attempt_id, _Assigned(now_ms)).sent_ms = now_ms
+            job_id, node_id = attempt_id.job_id, attempt_id.node_id
+            fresh = _Assigned(now_ms, self._pool.life(node_id))
+            assigned = self._assigned.setdefault(attempt_id, fresh)
+            assigned.sent_ms = now_ms
             self._wake(now_ms + self._config.assign_resend_ms)
-            grouped.setdefault((attempt_id.job_id, attempt_id.node_id), []).append(attempt_id)
+            grouped.setdefault((job_id, node_id, assigned.life), []).append(attempt_id)
         posts: list[Post] = []
-        for (job_id, node_id), batch in grouped.items():
+        for (job_id, node_id, life), batch in grouped.items():
             job = self._table.job(job_id)
             assert job is not None, "only known jobs are placed"
             for start in range(0, len(batch), ORDERS_MAX):
                 piece = tuple(batch[start : start + ORDERS_MAX])
-                order = Assign(self._reign.current(), self._reign.beat, job, piece)
+                order = Assign(self._reign.current(), self._reign.beat, job, piece, life)
                 posts.append(Post(node_id, order))
         return posts
 

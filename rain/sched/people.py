@@ -49,6 +49,14 @@ class People:
         known = self._standings.get(node_id)
         return None if known is None or node_id in self._barred else known.role
 
+    def keepers(self) -> list[NodeId]:
+        """All that may be here and keep copies, whether they are up or not."""
+        return [
+            node_id
+            for node_id, known in self._standings.items()
+            if known.role >= Role.MEMBER and node_id not in self._barred
+        ]
+
     def person(self, node_id: NodeId) -> str:
         """'' of a node never heard of."""
         known = self._standings.get(node_id)

@@ -56,6 +56,15 @@ class Pool:
         """Sorted, without this node."""
         return self._other_keepers
 
+    def entitled_keepers(self) -> list[NodeId]:
+        """This node and all others that may be here and keep copies, up or not."""
+        return list(dict.fromkeys((self.node_id, *self.people.keepers())))
+
+    def life(self, node_id: NodeId) -> int:
+        """The boot epoch of a member that is up; 0 of one that is not."""
+        peer = self.peers.get(node_id)
+        return peer.boot_epoch if peer is not None else 0
+
     def is_up(self, node_id: NodeId) -> bool:
         return node_id in self.peers
 

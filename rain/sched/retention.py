@@ -2,14 +2,17 @@
 
 The coordinator decides it. A job that is over, of which nothing runs and nothing waits to be made
 safe, is forgotten when it is too old (`kept_ms`), or when there are too many newer ones
-(`jobs_kept`) or too large ones (`tasks_kept`): the number bounds what a table costs whatever the
-clocks say. Its tombstone remains, for `tombstone_days`, and of tombstones no more than
-`tombstones_kept`; beyond that the horizon rises (tombstones.py).
+(`jobs_kept`) or too large ones (`tasks_kept`; the one that crosses this bound stays, so that no job
+is too large to be seen when it is over): the number bounds what a table costs whatever the clocks
+say, and if none is believed. Its tombstone remains, for `tombstone_days`, and of tombstones no more
+than `tombstones_kept`; beyond that the horizon rises (tombstones.py).
 
 Clocks. The age counts by the calendar (calendar.py), and no further than the newest job in the
 table has come: a coordinator whose clock is ahead forgets nothing that the pool's own jobs have
-not aged. The newest `jobs_spared` are never too old. Where no clock is believed nothing is
-forgotten. A tombstone never carries a day before the horizon, or it would be void.
+not aged. The newest `jobs_spared` are never too old. Where no clock is believed nothing is too old.
+No further goes the day of a tombstone, nor the day from which the horizon is counted: tombstones
+of a pool without new jobs last longer. Where no clock is believed a tombstone carries the day on
+which its job was over. It never carries a day before the horizon, or it would be void.
 
 One round looks at all jobs, some at a time, every `round_ms`; then what is doomed goes, some at a
 time. Nobody waits for it.
@@ -36,7 +39,7 @@ class RetentionConfig(Value, frozen=True):
     jobs_kept: int = 10_000
     """Jobs that are over; those that are not are always kept."""
     tasks_kept: int = 50_000
-    """Tasks of these jobs, all together: some 0.8 kB of memory each."""
+    """Tasks of these jobs, all together, without the oldest: some 0.8 kB of memory each."""
     kept_ms: int = 30 * DAY_MS
     jobs_spared: int = 100
     """The newest ones are forgotten for their number at most, never for their age."""
@@ -67,7 +70,8 @@ class Retention:
         self._found: list[tuple[int, JobId, int]] = []
         """Of this round: when it was over, which job, how many tasks."""
         self._newest_ms = 0
-        self._doomed: deque[JobId] = deque()
+        self._doomed: deque[tuple[JobId, int]] = deque()
+        """And the day for its tombstone."""
 
     def begin(self, now_ms: int) -> None:
         """This node reigns. Others' clocks need as long as its own to be believed."""
@@ -86,17 +90,14 @@ class Retention:
         if self._due_ms is None or now_ms < self._due_ms:
             return []
         unix_ms = self._calendar.believed_unix_ms(now_ms)
-        if unix_ms is None:
-            self._start_over()
-            self._due_ms = now_ms + self._config.round_ms
-            return []
         outputs: list[Output] = []
         if self._doomed:
-            outputs = self._forget_some(unix_ms // DAY_MS)
+            outputs = self._forget_some()
         elif self._scan():
-            self._doomed.extend(self._choose(unix_ms))
+            today_ms = None if unix_ms is None else min(unix_ms, self._newest_ms)
+            self._doomed.extend(self._choose(today_ms))
             self._start_over(keep_doomed=True)
-            outputs = self._raise_horizon(unix_ms // DAY_MS)
+            outputs = self._raise_horizon((today_ms or 0) // DAY_MS)
         is_done = not self._doomed and not self._next_id
         self._due_ms = now_ms + (self._config.round_ms if is_done else PAUSE_MS)
         return outputs
@@ -132,27 +133,27 @@ class Retention:
         self._next_id = JobId(some[-1] + "\0")
         return False
 
-    def _choose(self, unix_ms: int) -> list[JobId]:
-        """Of those that are over, whose time has come; the oldest first."""
-        config, tasks = self._config, 0
-        today_ms = min(unix_ms, self._newest_ms)
-        doomed: list[JobId] = []
+    def _choose(self, today_ms: int | None) -> list[tuple[JobId, int]]:
+        """Of those that are over, whose time has come; the oldest first. None: no clock counts."""
+        config, newer_tasks = self._config, 0
+        doomed: list[tuple[JobId, int]] = []
         for index, (when_ms, job_id, count) in enumerate(sorted(self._found, reverse=True)):
-            tasks += count
-            is_old = index >= config.jobs_spared and today_ms - when_ms > config.kept_ms
-            is_too_much = index >= config.jobs_kept or (index > 0 and tasks > config.tasks_kept)
+            day_ms = when_ms if today_ms is None else today_ms
+            is_old = index >= config.jobs_spared and day_ms - when_ms > config.kept_ms
+            is_too_much = index >= config.jobs_kept or newer_tasks >= config.tasks_kept
+            newer_tasks += count
             if is_old or is_too_much:
-                doomed.append(job_id)
+                doomed.append((job_id, day_ms // DAY_MS))
         return doomed[::-1]
 
-    def _forget_some(self, day: int) -> list[Output]:
+    def _forget_some(self) -> list[Output]:
         """Those of them that nothing waits for any more; the others in a later round."""
         some = [self._doomed.popleft() for _ in range(min(FORGOTTEN_MAX, len(self._doomed)))]
-        day = max(1, day, self._table.tombstones.horizon)
+        first_day = max(1, self._table.tombstones.horizon)
         concerned = self._concerned()
         patches = tuple(
-            JobPatch(job_id, forgotten=day)
-            for job_id in some
+            JobPatch(job_id, forgotten=max(first_day, day))
+            for job_id, day in some
             if self._table.is_job_over(job_id) and job_id not in concerned
         )
         return [*self._ledger.persist(self._ledger.merge(patches))]

@@ -171,8 +171,8 @@ class Scheduler:
             config.outbox, self._ledger, rng, self._people, public_key, sign, config.pool_id
         )
         calendar_config = config.coordinator.retention.calendar
-        self._calendar = Calendar(calendar_config, identity.node_id)
-        self._absence = Absence(recovered, self._ledger)
+        self._calendar = Calendar(calendar_config, identity.node_id, self._pool.entitled_keepers)
+        self._absence = Absence(recovered, self._ledger, self._calendar)
         self._coordinator = Coordinator(
             config.coordinator, self._ledger, self._pool, self._antientropy, self._calendar
         )
@@ -306,7 +306,7 @@ class Scheduler:
                 return self._worker.on_failed(event, now_ms)
             case ClockTold(unix_ms=unix_ms):
                 self._calendar.tell(self.node_id, unix_ms, now_ms)
-                noted = self._absence.on_clock(unix_ms, is_alone=self._epoch is None)
+                noted = self._absence.on_clock(unix_ms, now_ms, is_alone=self._epoch is None)
                 return noted + self._tell_clock(now_ms)
             case AbsenceDecided(take_back=take_back):
                 return self._absence.take_back() if take_back else self._absence.drop()

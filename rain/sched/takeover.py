@@ -123,7 +123,10 @@ class Inventories:
             wants.update(dict.fromkeys(islice(job_ids, max(0, room))))
 
     def on_inventory(self, sender: NodeId, answer: Inventory) -> None:
-        if answer.epoch != self._epoch or not self._pool.is_up(sender) or not answer.ready:
+        if answer.epoch != self._epoch or not self._pool.is_up(sender):
+            return
+        self.hear(sender)
+        if not answer.ready:
             return
         first_round = self._first_round.get(sender)
         if first_round is None or answer.round < first_round:
@@ -136,6 +139,7 @@ class Inventories:
         """Somebody is just telling what its table has: he is waited for."""
         if self._deadline_ms is not None:
             self._deadline_ms = max(self._deadline_ms, until_ms)
+            self._silent_at_ms = max(self._silent_at_ms, until_ms)
 
     def close(self, now_ms: int) -> bool:
         """Is the takeover over with this? True once, when it is."""

@@ -111,7 +111,7 @@ class Worker:
         recovered: Iterable[AttemptRow],
     ) -> None:
         self.dropped: dict[str, int] = {}
-        self._node_id = identity.node_id
+        self._node_id, self._life = identity.node_id, identity.boot_epoch
         self._facts = facts
         self._config = config
         self._ledger = ledger
@@ -174,6 +174,8 @@ class Worker:
         refused = self._is_not_to_be_obeyed(sender, order.epoch, order.beat, now_ms)
         if refused:
             return self._drop(refused)
+        if order.life not in (0, self._life):
+            return self._drop("order_to_another_life")
         if not all(self._is_meant(attempt_id, order.job) for attempt_id in order.attempts):
             return self._drop("order_not_sound")
         patch = JobPatch(order.job.job_id, order.job)

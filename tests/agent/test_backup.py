@@ -147,7 +147,7 @@ def test_what_goes_in_comes_out(rows: dict[str, bytes], is_encrypted: bool) -> N
         small.setattr(backup, "CHUNK_BYTES", 300)
         head = msgspec.structs.replace(HEAD, is_encrypted=is_encrypted)
         content = b"".join(pieces(head, PASSPHRASE, entries(rows, {"pool.json": b"{}"})))
-    opened = _opened(content)
+    opened = _opened(content, _phrase(is_encrypted))
     assert opened.rows == rows
     assert opened.files == {"pool.json": b"{}"}
 
@@ -159,6 +159,10 @@ def _opened(content: bytes, passphrase: str = PASSPHRASE) -> backup.Opened:
         file.write(content)
         file.flush()
         return read_file(Path(file.name), passphrase)
+
+
+def _phrase(is_encrypted: bool) -> str:
+    return PASSPHRASE if is_encrypted else ""
 
 
 def _content(is_encrypted: bool) -> bytes:
@@ -174,7 +178,7 @@ def test_a_backup_that_was_cut_anywhere_is_refused(is_encrypted: bool) -> None:
     content = _content(is_encrypted)
     for length in range(0, len(content), 7):
         with pytest.raises(BackupError):
-            _opened(content[:length])
+            _opened(content[:length], _phrase(is_encrypted))
 
 
 @pytest.mark.parametrize("is_encrypted", [True, False])
@@ -184,9 +188,9 @@ def test_a_backup_with_any_byte_changed_is_refused(is_encrypted: bool) -> None:
         changed = bytearray(content)
         changed[at] ^= 1
         with pytest.raises(BackupError):
-            _opened(bytes(changed))
+            _opened(bytes(changed), _phrase(is_encrypted))
     with pytest.raises(BackupError):
-        _opened(content + b"\0\0\0\0")
+        _opened(content + b"\0\0\0\0", _phrase(is_encrypted))
 
 
 def test_chunks_cannot_be_swapped_or_left_out() -> None:
@@ -224,6 +228,20 @@ def test_a_wrong_passphrase_is_told(made: Callable[..., Path]) -> None:
 def test_other_files_are_told_apart(content: bytes, words: str) -> None:
     with pytest.raises(BackupError, match=words):
         _opened(content)
+
+
+def test_a_plain_file_is_not_taken_for_the_sealed_one_it_replaced() -> None:
+    content = _content(is_encrypted=False)
+    with pytest.raises(BackupError, match="not encrypted") as refused:
+        _opened(content, PASSPHRASE)
+    assert "--plain" in refused.value.hint
+    assert _opened(content, "").rows
+
+
+def test_a_plain_file_that_says_it_has_keys_is_none_of_ours() -> None:
+    head = msgspec.structs.replace(PLAIN_HEAD, has_keys=True)
+    with pytest.raises(BackupError, match="damaged or was changed"):
+        _opened(b"".join(pieces(head, "", [Entry(False, "a", b"b")])), "")
 
 
 def test_a_head_that_wants_all_memory_is_refused() -> None:

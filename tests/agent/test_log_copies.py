@@ -41,6 +41,7 @@ from rain.sched.identity import attempt_key
 from rain.sched.messages import AttemptEnd, Cell, JobPatch, TaskPatch
 from tests.agent.asking import certify
 from tests.agent.desk import Nowhere, OneNode
+from tests.agent.desk import logger as quiet
 
 Serve = Callable[[NodeId, bytes], AsyncIterator[bytes]]
 WORKER, KEEPERS = NodeId("w" * 26), [NodeId(letter * 26) for letter in "abc"]
@@ -69,7 +70,7 @@ class Keeper:
         self.store, self.driver = node.store, node.driver
         self.folder = folder / "copies"
         self.verbs = Verbs()
-        self.copies = LogCopies(self.folder, node.driver, cast(Streams, self.verbs))
+        self.copies = LogCopies(self.folder, node.driver, cast(Streams, self.verbs), quiet())
         self.mia = certify(node, "mia", Role.WORKER, "mia")
         self.zoe = certify(node, "zoe", Role.WORKER, "zoe")
         self.max = certify(node, "max", Role.MEMBER, "max")
@@ -203,6 +204,19 @@ async def test_the_folder_is_bounded(keeper: Keeper, monkeypatch: pytest.MonkeyP
         await keeper.brought(keeper.mia, Piece(keeper.key, 0, len(PACKED), PACKED))
     assert len(list(keeper.folder.iterdir())) == 3
     assert await keeper.read(keeper.max) == TAIL
+
+
+async def test_first_parts_are_bounded_as_well(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_copies, "COPIES_FILES_MAX", 3)
+    monkeypatch.setattr(log_copies, "KEEPS_PER_PRUNE", 2)
+    keeper.folder.mkdir()
+    for number in range(9):
+        (keeper.folder / f"old{number}.part").write_bytes(b"x")
+    for offset in (0, 5):  # of the second one there is no beginning: it leaves a file as well
+        await keeper.brought(keeper.mia, Piece(keeper.key, offset, len(PACKED), PACKED[:1]))
+    assert len(list(keeper.folder.iterdir())) <= 3 + 1
 
 
 # --- the courier ------------------------------------------------------------------------------
@@ -401,3 +415,13 @@ def test_the_order_of_keepers_is_everybodys_and_shares_the_load() -> None:
     firsts = [ranked(name, KEEPERS)[0] for name in names]
     assert firsts == [ranked(name, reversed(KEEPERS))[0] for name in names]
     assert all(firsts.count(node_id) > 50 for node_id in KEEPERS)
+
+
+async def test_a_folder_that_cannot_be_listed_ends_nothing(keeper: Keeper, office: Office) -> None:
+    keeper.folder.write_bytes(b"a file where the folder should be")
+    await keeper.copies.sweep()
+    (keeper.folder.parent / "logs").write_bytes(b"and here")
+    running = asyncio.create_task(office.courier.run())
+    await asyncio.wait({running}, timeout=0.2)
+    assert not running.done()
+    running.cancel()

@@ -17,7 +17,7 @@ from rain.exec.logs import LogsUnavailable, Tail, frame
 from rain.model import AttemptId, End, EndState, Epoch, JobSpec, Stage
 from rain.sched.identity import attempt_key
 from rain.sched.messages import AttemptEnd, Cell, JobPatch, TaskPatch
-from tests.agent.desk import OneNode
+from tests.agent.desk import OneNode, logger
 
 Reading = Callable[[], AsyncIterator[tuple[int, bytes]]]
 
@@ -59,7 +59,7 @@ class Desk:
         self.store, driver, streams = node.store, node.driver, node.streams()
         reads = Reads(driver, streams, node.identity)
         self.copies = folder / "copies"
-        copies = LogCopies(self.copies, driver, streams)
+        copies = LogCopies(self.copies, driver, streams, logger())
         self.logs = Logs(driver, streams, node.identity, reads, cast(Executors, readings), copies)
         job = node.job(JobSpec(("true",)))
         self.job_id = job.job_id

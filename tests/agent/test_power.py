@@ -24,7 +24,7 @@ from tests.testbed.loopback import Node, loopback_pool, wait_for
 if sys.platform != "linux":
     pytest.skip("only Linux has logind", allow_module_level=True)
 
-from dbus_fast import NameFlag
+from dbus_fast import Message, MessageType, NameFlag
 from dbus_fast.aio import MessageBus
 from dbus_fast.annotations import DBusBool, DBusStr, DBusUnixFd
 from dbus_fast.service import ServiceInterface, dbus_method, dbus_signal
@@ -33,6 +33,7 @@ pytestmark = pytest.mark.skipif(
     shutil.which("dbus-daemon") is None, reason="needs the program dbus-daemon"
 )
 WAIT_S = 10.0
+MANAGER = "org.freedesktop.login1.Manager"
 
 
 @pytest.fixture
@@ -107,6 +108,20 @@ def _is_at_end(pipe: int) -> bool:
         return os.read(pipe, 1) == b""
     except BlockingIOError:
         return False
+
+
+async def _unique_names(bus: MessageBus) -> list[str]:
+    """Of the others on that bus."""
+    dbus = "org.freedesktop.DBus"
+    question = Message(dbus, "/org/freedesktop/DBus", dbus, "ListNames")
+    names = (await bus.call(question)).body[0]
+    return [name for name in names if name.startswith(":") and name != bus.unique_name]
+
+
+def _signal(to: str, called: str, signature: str, body: list[object], fds: list[int]) -> Message:
+    interface, _, member = called.rpartition(".")
+    kind = MessageType.SIGNAL
+    return Message(to, "/x", interface, member, kind, signature=signature, body=body, unix_fds=fds)
 
 
 @contextlib.asynccontextmanager
@@ -212,6 +227,46 @@ async def test_a_node_that_cannot_hand_over_holds_up_no_sleep(
         logind.prepare_for_sleep(True)
         waited = await logind.wait_held(0)
         assert power.SLEEP_WAIT_S - 0.1 < waited < power.SLEEP_WAIT_S + 1
+
+
+async def test_only_logind_itself_is_heard(tmp_path: Path, logger: Logger, system_bus: str) -> None:
+    desk = Desk(tmp_path, logger)
+    stranger = await MessageBus(bus_address=system_bus, negotiate_unix_fd=True).connect()
+    mine, theirs = os.pipe()
+    async with running_logind(system_bus) as logind, desk.watching():
+        await logind.wait_held(1)
+        for name in await _unique_names(stranger):
+            for member in ("PrepareForSleep", "PrepareForShutdown"):
+                await stranger.send(_signal(name, f"{MANAGER}.{member}", "b", [True], []))
+            owned: list[object] = ["org.freedesktop.login1", "", stranger.unique_name]
+            claim = "org.freedesktop.DBus.NameOwnerChanged"
+            await stranger.send(_signal(name, claim, "sss", owned, []))
+            await stranger.send(_signal(name, f"{MANAGER}.PrepareForSleep", "h", [0], [theirs]))
+        await come(lambda: desk.power.dropped.get("not_logind", 0) == 3)
+        assert (desk.driver.slept, desk.said) == (0, [])
+        assert desk.power.dropped == {"not_logind": 3, "descriptor": 1}
+        assert logind.held() == 1
+
+        logind.prepare_for_shutdown(True)
+        await come(lambda: desk.said == ["stop"])
+    stranger.disconnect()
+    os.close(mine)
+    os.close(theirs)
+
+
+async def test_an_inhibitor_that_comes_too_late_is_closed(
+    tmp_path: Path, logger: Logger, bus_address: str
+) -> None:
+    desk = Desk(tmp_path, logger)
+    mine, theirs = os.pipe()
+    late = Message(MANAGER, message_type=MessageType.METHOD_RETURN, reply_serial=7)
+    late.unix_fds = [theirs]
+    desk.power._hear(late)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(theirs)
+    assert desk.power.dropped == {"descriptor": 1}
+    os.close(mine)
+    await desk.store.close()
 
 
 async def test_without_logind_nothing_happens_until_there_is_one(

@@ -5,16 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from rain.agent.recollection import BOOT_KEY, DISK_KEY, STORE_FILE, begin, forget
-from rain.agent.repair import repair
+from rain.agent.recollection import BOOT_KEY, DISK_KEY, STORE_FILE, begin, forget, records_in
+from rain.agent.repair import _rows_of, repair
+from rain.agent.salvage import PAGE_BYTES, _Images, _row_at, salvage
 from rain.effects import Record
 from rain.election.records import BehindRecord, EpochRecord
+from rain.gossip.lives import Lives
 from rain.gossip.records import LifeRow
 from rain.log import Logger
 from rain.mesh import codec, keys
-from rain.model import Epoch, NodeId
+from rain.model import Epoch, JobId, NodeId
 from rain.rows import beside
 from rain.sched.messages import JobPatch
+from rain.sched.records import TombstoneRow
 from rain.store import Store, StoreError
 from rain.trust.messages import RingKey
 from rain.trust.records import RingRow
@@ -103,6 +106,45 @@ def test_what_is_gone_but_for_its_journal_is_saved_from_that(path: Path) -> None
     assert asyncio.run(repair(path.parent)).saved == {"tasks": 50}
 
 
+def test_rows_with_and_without_sums_are_saved_of_a_takeover_that_was_torn(path: Path) -> None:
+    old = TombstoneRow(JobId("old"), 20_000)
+    both = TombstoneRow(JobId("both"), 20_000)
+    newer = TombstoneRow(JobId("both"), 20_001)
+    asyncio.run(_write(path, rows_of(newer)))
+    unsummed = {**rows_of(old, both), "forgotten/chance": b"no record"}
+    found = salvage(path)
+    found.unsummed.update(unsummed)
+    kept = {key: row for key, row in _rows_of(found, path).items() if key.startswith("forgotten/")}
+    assert kept == rows_of(old, newer)
+
+
+class _ManyImages(_Images):
+    """Each page goes on with the next of so many, the last with the first."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(b"", b"")
+        self.asked: list[int] = []
+        self._count = count
+
+    def newest(self, page: int) -> bytes:
+        self.asked.append(page)
+        return ((page + 1) % self._count).to_bytes(4, "big") + bytes(PAGE_BYTES - 4)
+
+
+def test_a_long_value_whose_pages_run_in_a_circle_ends() -> None:
+    images = _ManyImages(3)
+    with pytest.raises(ValueError, match="circle"):
+        _row_at(b"\x84\x80\x80\x00" + bytes(PAGE_BYTES), 0, images)  # 8 MiB
+    assert images.asked == [0, 1, 2]
+
+
+def test_no_more_of_a_long_value_is_read_than_a_row_may_have() -> None:
+    images = _ManyImages(2**30)
+    with pytest.raises(ValueError, match="that long"):
+        _row_at(b"\x90\x80\x80\x00" + bytes(PAGE_BYTES), 0, images)  # 32 MiB
+    assert images.asked == []
+
+
 def test_the_boot_epoch_is_none_that_was(path: Path, logger: Logger) -> None:
     far = 2**40
     own = {**rows_of(LifeRow(far)), BOOT_KEY: (5).to_bytes(8, "big")}
@@ -184,6 +226,18 @@ def test_what_a_repair_lost_comes_back_from_another_copy(path: Path) -> None:
 
 
 # --- How the agent starts ------------------------------------------------------------------------
+
+
+async def test_a_folder_of_the_last_release_is_no_old_disk(path: Path, logger: Logger) -> None:
+    """It kept the number of its start and no life: peers that tell of that start tell no news."""
+    await _write(path, {BOOT_KEY: (7).to_bytes(8, "big")})
+    store = Store.open(path)
+    kept, boot_epoch, _ = await begin(path.parent, store, logger)
+    known = [row for row in records_in(kept) if isinstance(row, LifeRow)]
+    lives = Lives(boot_epoch, known)
+    assert lives.remind(7) is None
+    assert lives.remind(8) is not None
+    await store.close()
 
 
 async def test_rows_that_others_have_are_done_without(path: Path, logger: Logger) -> None:

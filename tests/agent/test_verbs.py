@@ -68,7 +68,7 @@ async def node(tmp_path: Path) -> AsyncIterator[OneNode]:
 def verbs(node: OneNode) -> Mapping[str, Verb]:
     reads = Reads(node.driver, node.streams(), node.identity)
     executors = Executors(UpOptions(node.folder), LABELS, node.folder, node.driver.feed, logger())
-    copies = LogCopies(node.folder / "copies", node.driver, node.streams())
+    copies = LogCopies(node.folder / "copies", node.driver, node.streams(), logger())
     logs = Logs(node.driver, node.streams(), node.identity, reads, executors, copies)
     ids = itertools.count(1).__next__
     return Verbs(node.driver, node.signer, reads, logs, ids, node.pool.pool_id).by_name()

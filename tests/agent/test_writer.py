@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from rain.agent.disk import DiskState
-from rain.agent.writer import Writer
+from rain.agent.writer import OWED_ROWS_MAX, Writer
 from rain.effects import DiskFailed, DiskRecovered, Effect, Event, Log, Persist, Persisted
-from rain.election.records import EpochRecord, ViewRecord
+from rain.election.records import BehindRecord, EpochRecord, ViewRecord
+from rain.gossip.records import LifeRow
 from rain.log import Logger
 from rain.mesh import codec
-from rain.model import Epoch, NodeId
+from rain.model import Epoch, JobId, NodeId
+from rain.sched.records import TombstoneRow
 from rain.store import Store, StoreError
 from tests.torn import files_end_at
 
@@ -22,6 +24,7 @@ class Disk:
 
     def __init__(self) -> None:
         self.rows: dict[str, bytes] = {}
+        self.deleted: list[str] = []
         self.refusals = 0
 
     async def write(self, puts: Sequence[tuple[str, bytes]], deletes: Sequence[str]) -> None:
@@ -30,6 +33,7 @@ class Disk:
             self.refusals -= 1
             raise StoreError("full", "")
         self.rows.update(puts)
+        self.deleted.extend(deletes)
 
 
 class Story:
@@ -89,6 +93,26 @@ async def test_rows_that_were_refused_reach_the_disk_with_the_next_write(logger:
 
     assert len(story.disk.rows) == 1
     assert Log("never") not in story.told
+
+
+async def test_deletes_of_forgotten_jobs_push_nothing_out_that_is_owed(logger: Logger) -> None:
+    story = Story(logger)
+    story.disk.refusals = 10**9
+    owed = Persist((LifeRow(7), BehindRecord(), TombstoneRow(JobId("j"), 20_000)))
+    story.writer.enqueue(owed)
+    kept = [f"attempt/{number}" for number in range(100)]
+    story.writer.enqueue(Persist(deletes=tuple(kept)))
+    await story.writer.write_once()
+    for number in range(OWED_ROWS_MAX // 5_000 + 1):
+        keys = (f"task/j/{number * 5_000 + n}" for n in range(5_000))
+        story.writer.enqueue(Persist(deletes=tuple(keys)))
+        await story.writer.write_once()
+    story.disk.refusals = 0
+    await story.writer.write_once()
+
+    assert set(story.disk.rows) == {row.key() for row in owed.puts}
+    assert set(kept) <= set(story.disk.deleted)
+    assert len(story.disk.deleted) + len(story.disk.rows) == OWED_ROWS_MAX
 
 
 async def test_an_overflow_while_a_write_is_under_way_is_told_and_healed(logger: Logger) -> None:

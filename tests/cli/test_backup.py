@@ -96,8 +96,30 @@ def test_what_does_not_go_together_is_said(
     assert rain("backup", file, "--plain").code == 0
     refused = rain("restore", file, "--phrase-file", secret)
     assert (refused.code, "encrypted backup" in refused.err) == (2, True)
+    refused = rain("restore", file, "--plain", "--passphrase-file", secret)
+    assert (refused.code, "needs no passphrase" in refused.err) == (2, True)
     assert "there already" in rain("backup", file, "--plain").err
     assert rain("backup", file, "--plain", "--force").code == 0
+
+
+def test_a_plain_file_is_restored_only_where_one_is_asked_for(
+    rain: Rain, founded: OneNode, tmp_path: Path, secret: str
+) -> None:
+    plain, sealed = str(tmp_path / "plain"), str(tmp_path / "sealed")
+    folder = tmp_path / "new"
+    to_new = ("--data-dir", str(folder), "restore")
+    assert rain("backup", plain, "--plain").code == 0
+    assert rain("backup", sealed, "--passphrase-file", secret).code == 0
+
+    for words in ((), ("--passphrase-file", secret)):
+        refused = rain(*to_new, plain, *words)
+        assert refused.code == 1
+        assert "is not encrypted" in refused.err
+        assert "--plain" in refused.err
+    mixed_up = rain(*to_new, sealed, "--plain")
+    assert (mixed_up.code, "is encrypted" in mixed_up.err) == (1, True)
+    assert not folder.exists()
+    assert rain(*to_new, plain, "--plain").code == 0
 
 
 def test_a_pc_in_no_pool_has_nothing_to_back_up(rain: Rain, tmp_path: Path) -> None:

@@ -224,6 +224,9 @@ def test_what_a_detached_agent_said_before_it_failed_is_shown(
     assert (data_dir / "agent.out").read_text() == ""
 
 
+# It is detached on purpose: on a slow machine it still runs when its object is gone.
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_what_a_detached_agent_writes_is_for_nobody_else(
     rain: Rain, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,6 +69,15 @@ def test_a_helper_that_heard_it_before_the_reset_proves_nothing() -> None:
     assert story.election.campaigns == 1
 
 
+def test_an_answer_counts_from_the_sending_of_its_own_question() -> None:
+    """The third question went out 120 ms after the reset: 50 ms before it is after the reset."""
+    story = broken()
+    story.until(2_170)
+    story.hear("n3", Vouch(FIRST, 3, 50))
+    story.until(2_300)
+    assert story.election.campaigns == 0
+
+
 def test_a_helper_that_heard_it_after_the_reset_does() -> None:
     story = broken()
     story.until(2_150)

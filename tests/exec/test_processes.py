@@ -420,3 +420,14 @@ async def test_all_that_is_kept_is_private_whatever_the_umask(tmp_path: Path) ->
         os.umask(umask)
     assert {"tasks", "work", "attempt.json", "birth", "exit", "stdout", "logs"} <= set(modes)
     assert {name: oct(mode) for name, mode in modes.items() if mode & 0o077} == {}
+
+
+async def test_what_a_removal_has_already_taken_is_read_where_it_is_kept(rig: Rig) -> None:
+    """It is moved, then its folder taken away file by file, while somebody reads."""
+    task = order("sh", "-c", "echo out; echo err >&2")
+    await rig.executor.start(task)
+    await rig.reports.wait(ContainerExited, task)
+    await rig.executor.remove(key_of(task))
+    (rig.folder / "tasks" / key_of(task)).mkdir()
+    for follow in (False, True):
+        assert await printed_by(rig.executor, key_of(task), follow) == {1: "out\n", 2: "err\n"}

@@ -5,7 +5,7 @@ import pytest
 from rain.effects import AbsenceDecided, ClockTold, Log, Output, Persist, ReignChanged
 from rain.model import Role
 from rain.sched.absence import AWAY_DAYS_MAX
-from rain.sched.calendar import DAY_MS
+from rain.sched.calendar import DAY_MS, CalendarConfig
 from rain.sched.messages import JobPatch
 from rain.sched.records import AbsenceRow, JobRow, SeenRow, SetAsideRow
 from tests.sched.samples import id_of
@@ -13,6 +13,8 @@ from tests.sched.wire import Wire, job_of
 
 A, B, C = id_of("a"), id_of("b"), id_of("c")
 GONE, BACK = 20_000, 20_000 + AWAY_DAYS_MAX + 1
+IN_2000 = 10_957
+STEADY_MS = CalendarConfig().steady_ms
 JOB = job_of("c")
 
 
@@ -166,6 +168,31 @@ def test_the_note_is_written_once_a_day() -> None:
     assert noted(GONE * DAY_MS) == [Persist((SeenRow(GONE),))]
     assert noted(GONE * DAY_MS + 9) == []
     assert noted((GONE + 1) * DAY_MS) == [Persist((SeenRow(GONE + 1),))]
+
+
+def test_the_pc_whose_battery_was_dead_for_one_start() -> None:
+    """Its clock said 2000, it was switched off again, and the clock was right the next time."""
+    wire = away()
+    back(wire, IN_2000)
+    wire.kill("c")
+    wire.bury("c")
+
+    back(wire, GONE + 1)
+
+    assert wire.hosts[C].core.absence.days() is None
+    assert wire.hosts[C].core.table.jobs() == (JOB.job_id,)
+
+
+def test_an_earlier_day_is_noted_once_the_clock_has_gone_on_for_a_while() -> None:
+    wire = Wire("a")
+    wire.feed(A, _clock(47_200))
+    early = [o for o in wire.feed(A, _clock(GONE)) if isinstance(o, Persist)]
+    wire.run(STEADY_MS)
+
+    late = wire.feed(A, _clock_of(GONE * DAY_MS + STEADY_MS))
+
+    assert early == []
+    assert [o for o in late if isinstance(o, Persist)] == [Persist((SeenRow(GONE),))]
 
 
 def test_a_second_absence_adds_to_the_first() -> None:

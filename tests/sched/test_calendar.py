@@ -13,8 +13,10 @@ IN_2099_MS = 47_200 * DAY_MS
 STEADY_MS = 1_000
 
 
-def told(*clocks: tuple[NodeId, int], at_ms: int = 0) -> Calendar:
-    calendar = Calendar(CalendarConfig(STEADY_MS), A)
+def told(*clocks: tuple[NodeId, int], at_ms: int = 0, voters: tuple[NodeId, ...] = ()) -> Calendar:
+    """In a pool of those that tell theirs, if no other voters are named."""
+    entitled = voters or tuple(node_id for node_id, _ in clocks)
+    calendar = Calendar(CalendarConfig(STEADY_MS), A, lambda: entitled)
     for node_id, unix_ms in clocks:
         calendar.tell(node_id, unix_ms, at_ms)
     return calendar
@@ -63,10 +65,36 @@ def test_who_is_wrong_with_less_than_half_of_the_others_changes_nothing(
 
 
 def test_who_went_counts_no_longer() -> None:
-    calendar = told((A, TODAY_MS), (B, 0))
+    calendar = told((A, TODAY_MS), (B, 0), (C, TODAY_MS))
 
     calendar.forget(B)
     calendar.forget(A)
+
+    assert calendar.believed_unix_ms(STEADY_MS) == TODAY_MS + STEADY_MS
+
+
+def test_who_is_cut_off_from_the_others_believes_no_clock_not_even_its_own() -> None:
+    calendar = told((A, IN_2099_MS), (B, TODAY_MS), (C, TODAY_MS))
+
+    calendar.forget(B)
+    calendar.forget(C)
+
+    assert calendar.believed_unix_ms(STEADY_MS) is None
+    assert calendar.is_own_steady(STEADY_MS)
+
+
+@pytest.mark.parametrize(("others", "is_believed"), [((B,), False), ((B, C), True)])
+def test_more_than_half_of_all_voters_must_have_told_theirs(
+    others: tuple[NodeId, ...], is_believed: bool
+) -> None:
+    clocks = [(node_id, TODAY_MS) for node_id in (A, *others)]
+    calendar = told(*clocks, voters=(A, B, C, D))
+
+    assert (calendar.believed_unix_ms(STEADY_MS) is not None) is is_believed
+
+
+def test_the_clock_of_who_may_not_be_here_counts_for_nothing() -> None:
+    calendar = told((A, TODAY_MS), (B, IN_2099_MS), (C, IN_2099_MS), voters=(A,))
 
     assert calendar.believed_unix_ms(STEADY_MS) == TODAY_MS + STEADY_MS
 

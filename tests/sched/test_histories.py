@@ -5,7 +5,7 @@ Each is named by the rule that mends it (E11, E17, E18, ...); a line is what one
 
 from rain.effects import DiskRecovered, MemberUp, Message, Received
 from rain.model import AttemptId, Epoch, Job, NodeId, Resources, Stage
-from rain.sched.messages import Assign
+from rain.sched.messages import Assign, Inventory, Report
 from rain.sched.records import TaskRow
 from rain.sched.views import job_view
 from tests.sched.samples import id_of
@@ -284,3 +284,30 @@ def test_an_orphan_is_reconciled_as_soon_as_its_node_is_back() -> None:
 
     assert deeds(wire) == ["b removes a container", "b stops 0.1", "b removes a container"]
     assert [a.job_id for a in host.containers.values()] == [other.job_id]
+
+
+def test_an_order_to_one_life_of_a_worker_is_not_carried_out_by_the_next() -> None:
+    """It had started and given up the task when it stopped, and nobody heard of either."""
+    wire = pool()
+    orders: list[Assign] = []
+
+    def lost(sender: NodeId, to: NodeId, message: Message) -> bool:
+        orders.extend([message] if to == C and isinstance(message, Assign) else [])
+        return sender == C and isinstance(message, Report | Inventory)
+
+    wire.lost = lost
+    wire.submit("a", job_of("a", node_name="c"))
+    wire.run(100)
+    wire.stop("c")
+    wire.kill("c")
+    assert deeds(wire)[:2] == ["c starts 0.1", "c stops 0.1"]
+
+    wire.restart("c", power_lost=True)
+    wire.run(100)
+    wire.feed(C, Received(A, orders[0], ADDRESS, by_stream=True))
+    wire.run(1_000)
+    assert deeds(wire) == []
+    wire.lost = lambda _sender, _to, _message: False
+    wire.run(3_000)
+
+    assert [line for line in deeds(wire) if "starts" in line] == ["c starts 0.3"]

@@ -7,6 +7,7 @@ from rain.model import AttemptId, Epoch, Job, JobId, JobSpec, Role, Stage
 from rain.sched import retention as module
 from rain.sched.calendar import DAY_MS, Calendar, CalendarConfig
 from rain.sched.coordinator import CoordinatorConfig
+from rain.sched.identity import signed_job
 from rain.sched.ledger import Ledger
 from rain.sched.messages import (
     HORIZON,
@@ -20,7 +21,7 @@ from rain.sched.messages import (
 from rain.sched.records import HorizonRow, TombstoneRow
 from rain.sched.retention import Retention, RetentionConfig
 from rain.sched.scheduler import SchedConfig
-from tests.sched.samples import ANNA, forgotten, id_of, job_with, make_ledger
+from tests.sched.samples import ANNA, OWNER, forgotten, id_of, job_with, key_of, make_ledger
 from tests.sched.test_table import decided, job_patch
 from tests.sched.wire import ADDRESS, Wire, job_of
 
@@ -45,7 +46,7 @@ def parts(
     """A reign that begins at once, over jobs that are over; it is noon of that day."""
     ledger = make_ledger()
     ledger.merge(patch for job in jobs for patch in over(job))
-    calendar = Calendar(config.calendar, ANNA)
+    calendar = Calendar(config.calendar, ANNA, lambda: (ANNA,))
     calendar.tell(ANNA, day * DAY_MS + DAY_MS // 2, 0)
     retention = Retention(config, ledger, calendar, lambda: concerned or set())
     retention.begin(0)
@@ -103,6 +104,17 @@ def test_tasks_are_counted_too_and_the_newest_job_is_kept_however_large() -> Non
     assert kept(ledger) == [str(TODAY)]
 
 
+def test_the_job_that_crosses_the_bound_of_tasks_stays_and_what_is_older_goes() -> None:
+    """A large array that is just over does not go because a small job was over after it."""
+    config = RetentionConfig(tasks_kept=10, jobs_spared=9, calendar=CALENDAR)
+    jobs = [job_of_day(TODAY - ago, tasks) for ago, tasks in ((2, 1), (1, 12), (0, 1))]
+    retention, ledger = parts(config, jobs)
+
+    after_a_round(retention)
+
+    assert kept(ledger) == [str(TODAY - 1), str(TODAY)]
+
+
 def test_the_newest_are_spared_whatever_their_age() -> None:
     config = RetentionConfig(jobs_spared=2, calendar=CALENDAR)
     jobs = [job_of_day(TODAY - ago) for ago in (0, 40, 50)]
@@ -141,16 +153,38 @@ def test_a_clock_that_is_behind_forgets_nothing() -> None:
     assert len(kept(ledger)) == 2
 
 
-def test_without_a_clock_that_is_believed_nothing_is_forgotten() -> None:
-    config = RetentionConfig(jobs_kept=0, calendar=CalendarConfig(steady_ms=10**9))
-    retention, ledger = parts(config, [job_of_day(TODAY)])
+def test_without_a_clock_that_is_believed_nothing_is_too_old_but_too_much_goes() -> None:
+    config = RetentionConfig(jobs_kept=1, jobs_spared=0)
+    old = job_of_day(TODAY - 99)
+    ledger = make_ledger()
+    calendar = Calendar(config.calendar, ANNA, lambda: (ANNA, A))
+    calendar.tell(ANNA, 47_200 * DAY_MS, 0)
+    retention = Retention(config, ledger, calendar, lambda: set())
+    retention.begin(0)
+    ledger.merge((*over(old), forgotten(job_of_day(1), 1)))
 
-    assert retention.advance(retention.next_deadline_ms() or 0) == []
-    assert len(kept(ledger)) == 1
+    assert after_a_round(retention) == []
+    ledger.merge(over(job_of_day(TODAY)))
+    after_a_round(retention)
+
+    assert kept(ledger) == [str(TODAY)]
+    assert ledger.table.tombstones.day(old.job_id) == TODAY - 99
+    assert ledger.table.tombstones.horizon == 0
+
+
+def test_a_clock_that_is_ahead_of_all_jobs_moves_no_tombstone_and_no_horizon() -> None:
+    old = job_of_day(TODAY - 31)
+    retention, ledger = parts(NONE_SPARED, [old, job_of_day(TODAY)], day=47_200)
+    ledger.merge((forgotten(job_of_day(1), TODAY - 365),))
+
+    after_a_round(retention)
+
+    assert ledger.table.tombstones.horizon == 0
+    assert ledger.table.tombstones.days() == [TODAY - 365, TODAY]
 
 
 def test_tombstones_are_forgotten_after_a_year_by_a_horizon_that_all_share() -> None:
-    retention, ledger = parts(NONE_SPARED, [])
+    retention, ledger = parts(NONE_SPARED, [job_of_day(TODAY)])
     old, new = job_of_day(1), job_of_day(2)
     ledger.merge((forgotten(old, TODAY - 366), forgotten(new, TODAY - 365)))
 
@@ -208,6 +242,12 @@ def wire_that_keeps(jobs_kept: int) -> tuple[Wire, Epoch]:
     wire.tell_clock(TODAY * DAY_MS)
     wire.run(500)
     return wire, epoch
+
+
+def signed_on(name: str, day: int) -> Job:
+    """What that node submits by a clock that says so."""
+    spec, key = JobSpec(("true",), "image"), key_of(name)
+    return signed_job(spec, name, day * DAY_MS, b"n", OWNER, key.public_key, key.sign)
 
 
 def finished(wire: Wire, job: Job) -> None:
@@ -360,12 +400,35 @@ def test_the_pc_whose_clock_said_2099() -> None:
     wire.tell_clock(47_200 * DAY_MS, "a")
     wire.tell_clock(TODAY * DAY_MS, "bc")
     wire.reign("a", 1)
-    job = job_of("b")
+    job = signed_on("b", 47_200)
     finished(wire, job)
 
     wire.run(3_000)
 
     assert wire.hosts[C].core.table.tombstones.day(job.job_id) == TODAY
+
+
+def test_the_pc_with_a_wrong_clock_that_reigned_alone() -> None:
+    """Cut off, with a clock of 2099 and a job of its own of that day, it forgets nothing."""
+    retention = RetentionConfig(jobs_spared=0, round_ms=1_000, calendar=CALENDAR)
+    config = SchedConfig(coordinator=CoordinatorConfig(retention=retention))
+    wire = Wire("a", "b", "c", config=config)
+    epoch = wire.reign("b", 1)
+    stone, today, own = job_of("b"), signed_on("a", TODAY), signed_on("a", 47_200)
+    patches = (forgotten(stone, TODAY - 9), *over(today), *over(own))
+    wire.feed(A, Received(B, Replicate(epoch, 9, patches), ADDRESS, by_stream=True))
+    for name in "bc":
+        wire.kill(name)
+        wire.bury(name)
+    wire.tell_clock(47_200 * DAY_MS)
+
+    wire.reign("a", 2)
+    wire.run(5_000)
+
+    table = wire.hosts[A].core.table
+    assert table.tombstones.day(stone.job_id) == TODAY - 9
+    assert table.tombstones.horizon == 0
+    assert table.jobs() == tuple(sorted((today.job_id, own.job_id)))
 
 
 def test_a_mere_worker_has_no_say_in_what_is_forgotten() -> None:

@@ -1,10 +1,12 @@
 """A new coordinator that lacks what others have on disk must hear them before it judges."""
 
-from rain.effects import Message
-from rain.model import NodeId
+from rain.effects import MemberUp, Message
+from rain.model import Epoch, Identity, NodeId
 from rain.sched.messages import Digests, Inventory
-from tests.sched.samples import id_of
-from tests.sched.wire import Wire, job_of
+from rain.sched.pool import Pool
+from rain.sched.takeover import Inventories, TakeoverConfig
+from tests.sched.samples import admitted, id_of, make_people
+from tests.sched.wire import FACTS, Wire, job_of
 
 
 def test_what_succeeded_is_not_run_again_by_a_coordinator_that_has_not_heard_of_it() -> None:
@@ -70,3 +72,32 @@ def test_who_follows_and_has_not_answered_yet_is_waited_for() -> None:
     wire.run(200)
 
     assert not scheduler.is_taking_inventory()
+
+
+def test_who_answers_that_it_is_not_ready_is_heard_though_no_heartbeat_was_acknowledged() -> None:
+    people = make_people(admitted(name) for name in "ab")
+    pool = Pool(Identity(id_of("a"), "a", 1), FACTS, 15_000, people)
+    pool.on_up(MemberUp(id_of("b"), "b", 1, FACTS))
+    inventories = Inventories(TakeoverConfig(), pool)
+    epoch = Epoch(1, id_of("a"), 7)
+    inventories.begin(epoch, None, 0)
+    inventories.ask(1, 0)
+    inventories.on_inventory(id_of("a"), Inventory(epoch, 1, ready=True))
+
+    inventories.on_inventory(id_of("b"), Inventory(epoch, 1, ready=False))
+
+    assert not inventories.close(700)
+    assert inventories.close(2_000)
+
+
+def test_who_is_just_telling_its_table_is_waited_for() -> None:
+    people = make_people(admitted(name) for name in "ab")
+    pool = Pool(Identity(id_of("a"), "a", 1), FACTS, 15_000, people)
+    pool.on_up(MemberUp(id_of("b"), "b", 1, FACTS))
+    inventories = Inventories(TakeoverConfig(), pool)
+    inventories.begin(Epoch(1, id_of("a"), 7), None, 0)
+
+    inventories.extend(900)
+
+    assert not inventories.close(700)
+    assert inventories.close(900)

@@ -447,3 +447,14 @@ def test_an_attempt_adopted_late_has_no_deadline_of_its_executor_left() -> None:
     found = ContainerFound(attempt_key(attempt()), 5, running_ms=4_000)
     made.on_listed(ContainersListed((found,), ("docker",)), 2_000)
     assert made.next_deadline_ms() is None
+
+
+def test_what_is_owed_of_a_forgotten_job_is_concluded_when_every_executor_has_answered() -> None:
+    other = job_of("head", 1, nonce=b"forgotten")
+    made = worker(AttemptRow(attempt(0, job=other), Stage.RUNNING))
+
+    made.on_listed(ContainersListed((), ("process",)), 1_050)
+    assert made.active_attempts() == (attempt(0, job=other),)
+    made.on_listed(ContainersListed((), ("docker", "process")), 1_100)
+
+    assert made.active_attempts() == ()

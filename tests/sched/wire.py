@@ -217,8 +217,9 @@ class Wire:
             self.feed(node_id, notice)
         for other in self.alive():
             if other != node_id:
-                facts = self.hosts[other].facts
-                self.feed(node_id, MemberUp(other, self.name(other), 1, facts))
+                there = self.hosts[other]
+                life = there.identity.boot_epoch
+                self.feed(node_id, MemberUp(other, self.name(other), life, there.facts))
                 up = MemberUp(node_id, name, host.identity.boot_epoch, host.facts)
                 self.feed(other, up)
         if node_id in self.follows:
