@@ -78,6 +78,8 @@ class Laws:
         """Of candidates and of those who answer them, so far."""
         self._forgetting = Forgetting()
         self.promises = Promises()
+        self._forgetful: set[int] = set()
+        """Hosts whose disk went back in time: what they had is promised by nobody."""
         self.promises.forgotten = self._forgetting.jobs
         self._intruders = intruders
         self._coverage = coverage
@@ -111,6 +113,7 @@ class Laws:
 
     def note_forgetful(self, host: Host) -> None:
         """Its disk is about to be one of some time ago."""
+        self._forgetful.add(host.index)
         self.promises.note_forgetful(host)
         self._followed.pop(host.index, None)
         self._numbers = {
@@ -240,7 +243,7 @@ class Laws:
             if one.is_keeper and (row in one.disk.rows or stone in one.disk.rows)
         ]
         needed = min(REPLICAS, self._quiet_around(self._coordinator_of(host)))
-        if not needed <= answer.copies <= len(holders):
+        if not needed <= answer.copies <= len(holders) + len(self._forgetful):
             raise Violation(
                 "S8 acknowledged means on disk",
                 f"{host.name} says {answer.copies} copies of {row}, there are {holders}, "
@@ -327,7 +330,7 @@ class Laws:
         container = host.executor.containers.get(key)
         if container is None or container.exit_code is not None:
             return
-        if container.stopping or host.is_leaving:
+        if container.stopping or host.is_leaving or host.index in self._forgetful:
             return
         job = self._workload.jobs[container.attempt_id.job_id]
         if host.is_removed or job.spec.timeout_ms or self._is_decided(container.attempt_id):

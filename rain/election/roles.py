@@ -104,6 +104,8 @@ class Roles:
     def role(self) -> str:
         if self._reign is not None:
             return "coordinator"
+        if self._parting is not None:
+            return "resigning"
         return "candidate" if self._campaign is not None else "follower"
 
     def is_braked(self) -> bool:

@@ -105,7 +105,7 @@ def test_a_lame_coordinator_hands_over_to_a_calm_follower() -> None:
     story.feed(Lagged(400))
     story.until(50_100)
     assert "Log reign_ended number=2 reason=lame" in story.told()
-    assert story.election.role() == "follower"
+    assert story.election.role() == "resigning"
 
 
 def test_a_lame_coordinator_stays_where_all_are_lame() -> None:
