@@ -106,6 +106,8 @@ Verify = Callable[[bytes, bytes, bytes], bool]
 
 NODE_ID_CHARS = 26
 NODE_IDS_KEPT = 1_024
+KINDS_KEPT = 64
+"""Types of values whose defaults are known: all that are hashed or signed, and room to spare."""
 
 
 @lru_cache(maxsize=NODE_IDS_KEPT)
@@ -121,8 +123,13 @@ def lasting_fields(value: Value, first_fields: int) -> tuple[object, ...]:
     So what an older Rain made keeps its name and its signature when a field has been added, and an
     older Rain understands what a newer one makes without using that field.
     """
-    defaults = [field.default for field in fields(value)]
+    defaults = _defaults_of(type(value))
     content = [getattr(value, name) for name in value.__struct_fields__]
     while len(content) > first_fields and content[-1] == defaults[len(content) - 1]:
         content.pop()
     return tuple(content)
+
+
+@lru_cache(maxsize=KINDS_KEPT)
+def _defaults_of(kind: type[Value]) -> tuple[object, ...]:
+    return tuple(field.default for field in fields(kind))

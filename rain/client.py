@@ -7,15 +7,21 @@ lines and then one `{"end": {...}}` or `{"error": {"code", "message", "hint"}, "
 import contextlib
 import json
 import socket
-from collections.abc import Generator
+import struct
+import time
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 from rain.config import ENDED_FILE, control_path
 
 CONNECT_TIMEOUT_S = 2.0
-ANSWER_TIMEOUT_S = 60.0
+ANSWER_TIMEOUT_S = 30.0
 """Above the 10 s that an agent waits through a failover; only a stuck agent takes longer."""
+PATIENCE_S = 2.5
+"""After so much silence a person is told what is waited for."""
+STOPPED_TIMEOUT_S = 10.0
+"""An agent that somebody has stopped, and that stays so, will not answer."""
 LINE_BYTES_MAX = 256 * 1024 * 1024
 READ_BYTES = 64 * 1024
 ENDED_BYTES_MAX = 64 * 1024
@@ -82,8 +88,10 @@ ERRORS: dict[str, type[ControlError]] = {
 class Client:
     """One connection a request; an instance may be kept and used again and again."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, say: Callable[[str], None] = lambda text: None) -> None:
+        """`say` hears what is waited for where that takes long."""
         self.data_dir = data_dir
+        self._say = say
 
     def is_agent_there(self) -> bool:
         """Whether somebody listens on the control socket."""
@@ -108,11 +116,11 @@ class Client:
     ) -> Generator[Json, None, Json]:
         """Yield each item as it comes; the generator's return value is the end."""
         with self._connect() as connection:
-            connection.settimeout(timeout_s)
+            silence = _Silence(connection, verb, timeout_s, self.data_dir, self._say)
             try:
                 with contextlib.suppress(BrokenPipeError):  # refused unread: why, it has said
                     connection.sendall(json.dumps({"verb": verb, "args": args}).encode() + b"\n")
-                for line in _lines(connection):
+                for line in _lines(silence.receive):
                     answer = _parse(line)
                     if "item" in answer:
                         yield answer["item"]
@@ -122,10 +130,7 @@ class Client:
                     else:
                         raise _error_of(answer)
             except TimeoutError as error:
-                raise Failed(
-                    f"the agent did not answer `{verb}` within {timeout_s:.0f} s",
-                    "look at its log in " + str(self.data_dir),
-                ) from error
+                raise silence.failure() from error
             except OSError as error:
                 raise _gone(self.data_dir) from error
         raise _gone(self.data_dir)
@@ -174,9 +179,86 @@ def _gone(data_dir: Path) -> AgentGone:
     )
 
 
-def _lines(connection: socket.socket) -> Generator[bytes, None, None]:
+class _Silence:
+    """Receives with patience: says what is waited for, once, and ends where there is no hope."""
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        verb: str,
+        timeout_s: float | None,
+        data_dir: Path,
+        say: Callable[[str], None],
+    ) -> None:
+        self._connection = connection
+        self._verb = verb
+        self._timeout_s = timeout_s
+        """None: it may say nothing for ever, unless it was stopped."""
+        self._data_dir = data_dir
+        self._say = say
+        self._pid = _pid_behind(connection)
+        self._is_told = False
+        self._silent_s = 0.0
+        connection.settimeout(PATIENCE_S if timeout_s is None else min(PATIENCE_S, timeout_s))
+
+    def receive(self) -> bytes:
+        """What comes next; TimeoutError where nothing will."""
+        began_s = time.monotonic()
+        while True:
+            try:
+                return self._connection.recv(READ_BYTES)
+            except TimeoutError:
+                self._silent_s = time.monotonic() - began_s
+                is_stopped = self._is_stopped()
+                limit_s = self._timeout_s
+                if is_stopped:
+                    limit_s = min(limit_s or STOPPED_TIMEOUT_S, STOPPED_TIMEOUT_S)
+                if limit_s is None:
+                    continue
+                if self._silent_s >= limit_s:
+                    raise
+                self._tell(is_stopped, limit_s)
+
+    def _tell(self, is_stopped: bool, limit_s: float) -> None:
+        if self._is_told:
+            return
+        self._is_told = True
+        what = "is stopped" if is_stopped else "has not answered yet"
+        self._say(f"rain: the agent{self._named()} {what}; waiting up to {limit_s:.0f} s for it")
+
+    def failure(self) -> Failed:
+        """Why no answer came, and what to do."""
+        message = f"the agent{self._named()} did not answer `{self._verb}` within "
+        message += f"{self._silent_s:.0f} s"
+        if self._is_stopped():
+            return Failed(f"{message}: it is stopped", f"let it go on: kill -CONT {self._pid}")
+        return Failed(message, f"look at its log in {self._data_dir}")
+
+    def _named(self) -> str:
+        return f" (pid {self._pid})" if self._pid else ""
+
+    def _is_stopped(self) -> bool:
+        """By a signal or a debugger, as far as this system tells."""
+        try:
+            stat = Path(f"/proc/{self._pid}/stat").read_text()
+        except (OSError, UnicodeDecodeError):
+            return False
+        return stat.rpartition(")")[2].split()[:1] in (["T"], ["t"])
+
+
+def _pid_behind(connection: socket.socket) -> int:
+    """Of the agent; 0 where this system does not tell."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return 0
+    length = struct.calcsize("3i")
+    told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, length)
+    pid: int = struct.unpack("3i", told)[0]
+    return pid
+
+
+def _lines(receive: Callable[[], bytes]) -> Generator[bytes, None, None]:
     buffered = bytearray()
-    while chunk := connection.recv(READ_BYTES):
+    while chunk := receive():
         searched = len(buffered)
         buffered += chunk
         while (newline := buffered.find(b"\n", searched)) >= 0:

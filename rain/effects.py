@@ -81,7 +81,8 @@ class DiskRecovered(_Plain, frozen=True):
 
 
 class Lagged(_Plain, frozen=True):
-    """The driver itself was late by so much: its own health is in doubt, not its peers'."""
+    """The driver itself was late by so much, or its PC slept for so long, and no clock of ours saw
+    it: its own health is in doubt, not its peers'."""
 
     lag_ms: int
 
@@ -172,7 +173,7 @@ class ContainerExited(_Plain, frozen=True):
     is_lost: bool = False
     """Its engine or its PC was stopped under it: its exit code says nothing about the task."""
     reason: str = ""
-    """Which limit of its worker's owner it was ended for; empty: for none."""
+    """Which limit of its worker's owner it was ended for, or that its disk is full; else empty."""
 
 
 class ContainerFailed(_Plain, frozen=True):

@@ -26,10 +26,22 @@ if TYPE_CHECKING:
 SECONDS_DEFAULT = 60
 NODES_MIN, NODES_MAX = 3, 200
 REGRESSIONS = Path(__file__).with_name("regressions.txt")
+BROKEN_PIPE = 141
 FOUND = Path(__file__).with_name("found.txt")
 
 
 def main(words: list[str] | None = None) -> int:
+    try:
+        code = _main(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who read us has gone (`… | head`); the interpreter's own last flush must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    return code
+
+
+def _main(words: list[str] | None) -> int:
     options = _parse(words)
     if options.plants:
         for plant in PLANTS:
@@ -112,6 +124,17 @@ def _seconds(text: str) -> int:
 def _replay(options: argparse.Namespace) -> int:
     from .simulation import Simulation
 
+    if options.only:
+        faults = Simulation(options.replay, options.nodes, options.seconds).count_faults()
+        unknown = sorted(number for number in options.only if not 0 <= number < faults)
+        if unknown:
+            named = ", ".join(str(number) for number in unknown)
+            known = f"it has 0 to {faults - 1}" if faults else "it has none"
+            words = (
+                f"seed {options.replay} has no fault {named}; {known} (--only none: none of them)"
+            )
+            print(words, file=sys.stderr)
+            return 2
     outcome = Simulation(
         options.replay, options.nodes, options.seconds, print, only=options.only
     ).run()

@@ -242,6 +242,8 @@ class Epilogues:
             for epoch, index in self._laws.epochs.items()
             if epoch not in before
         ]
+        if not successors and len(self._progress.up()) == 1:
+            return  # there is nobody to announce it to
         if len(set(successors)) != 1:
             raise Violation("L3 one death, one change", f"{successors} announce reigns")
 

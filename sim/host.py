@@ -59,6 +59,7 @@ PACKETS_WAITING_MAX = 400
 DEADLINES_STUCK_MAX = 1_000
 TICK_US = 1_000
 MEMORY_BYTES = 64 * 1024**3
+SLEEP_KNOWN = 0.5
 
 
 class Fuse(Protocol):
@@ -115,6 +116,8 @@ class Host:
         self._clock = Clock(world, self._dice, options.clock_rates_ppm[index], tick_us)
         self.local_ms = self._clock.local_ms
         self._timer_late_us_max = options.timer_late_us_max
+        self._knows_sleep = bool(world.dice(f"system {index}").random() < SLEEP_KNOWN)
+        """Whether its system says how long it slept."""
         self.disk = Disk(world, world.dice(f"disk {index}"), options.stall_permille)
         self.executor = self._engine(options)
         self.node_id = node_id_of(signer.public_key)
@@ -251,6 +254,7 @@ class Host:
     def doze(self) -> None:
         """The PC is about to sleep and says so: it waits for its agent, but not for long."""
         self._is_dozing = True
+        self._knows_sleep = True  # one and the same system does both
         self._world.after(SLEEP_PATIENCE_US, self._fall_asleep, self.boot_epoch)
         self.when_awake(self.feed, SleepComing())
 
@@ -277,11 +281,13 @@ class Host:
             return
         self._mark("resumes")
         self.is_paused = False
+        late_ms = self._late_ms()
         if self.is_suspended:
             self.is_suspended = False
-            self._clock.lose(self._world.now_us - self._paused_us)
+            slept_us = self._world.now_us - self._paused_us
+            self._clock.lose(slept_us)
             self._network.wake_streams(self.index)
-        late_ms = self._late_ms()
+            late_ms = slept_us // 1_000 if self._knows_sleep else self._late_ms()
         if self.node is not None and late_ms > LAG_TOLD_MS:
             self.feed(Lagged(late_ms))
         self._packets_waiting = 0

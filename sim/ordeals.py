@@ -29,7 +29,8 @@ HEIR_BOUND_US = 8_000_000
 FULL_BOUND_US = 8_000_000
 SLEEP_BOUND_US = 350_000
 AWAY_US = 3_000_000
-LAG_US = 360_000
+LAG_US = 380_000
+"""Too short for silence; and bad though the beat that is late was due a tenth of a second later."""
 LAG_EVERY_US = 700_000
 LAME_BOUND_US = 50_000_000
 LOST_US = 6_000_000

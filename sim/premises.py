@@ -86,7 +86,7 @@ def premises_of(
         names = {pc.name for pc in pcs}
         played = list(_jobs(jobs, names, task_ms, now_unix_ms, assumed))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        told = f"{type(error).__name__} {error}"
+        told = f"one of them has no {error}" if isinstance(error, KeyError) else str(error)
         raise Unfit(
             f"this is no answer of `rain nodes --json` and `rain jobs --json`: {told}",
             "save both anew",

@@ -34,9 +34,9 @@ class Routes:
         if address in self._by_address:
             self._told[node_id] = self._by_address[address]
 
-    def meet(self, node_id: NodeId, index: int) -> None:
-        """A stream of that node came from there; it counts where nothing else is known."""
-        self._told.setdefault(node_id, index)
+    def learn(self, node_id: NodeId, index: int) -> None:
+        """A beacon says that it is there."""
+        self._told[node_id] = index
 
     def see(self, node_id: NodeId, index: int) -> None:
         """A packet of that node came from there. One that was lost on its way and is played from

@@ -153,11 +153,19 @@ class Simulation:
             hits=self.coverage.hits,
         )
 
-    def _play(self) -> None:
-        self.coverage.note_options(self.options)
+    def count_faults(self) -> int:
+        """In the place of `run`: how many faults are planned, numbered from 0."""
+        self._plan()
+        return self.stage.numbers
+
+    def _plan(self) -> None:
         self.faults.plan()
         self.hostile.plan()
         self.troubles.plan()
+
+    def _play(self) -> None:
+        self.coverage.note_options(self.options)
+        self._plan()
         self.workload.plan()
         self.world.run(self.options.active_ms * 1_000)
         self.kicks.settle()

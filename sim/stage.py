@@ -67,6 +67,11 @@ class Stage:
         self._numbers += 1
         return self._numbers - 1
 
+    @property
+    def numbers(self) -> int:
+        """Faults drawn so far; their numbers are below that."""
+        return self._numbers
+
     def is_played(self, number: int) -> bool:
         return self._only is None or number in self._only
 

@@ -24,10 +24,11 @@ from rain.effects import (
     Route,
     Send,
 )
-from rain.mesh import codec
+from rain.mesh import beacon, codec
 from rain.mesh.envelope import PACKET_BODY_BYTES_MAX, Envelope, Opened, Reply
 from rain.model import Address, NodeId
 
+from .beacons import Beacons
 from .credentials import Charter
 from .network import Frame, Network
 from .routes import Routes
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 NONCE_BYTES = 8
 REPEAT_WITHIN_US = 1_000_000
 """So long the last broadcast is worth repeating to who could not take it."""
+ANSWER_WAIT_US = 300_000
+"""Whom to ask for a key is asked first, by beacon, and only then for the key."""
 KEY_DIFFERS = ("unknown_key", "old_key", "stranger")
 """What a packet looks like that is sealed with a key which this node has not got: a newer one, one
 that it has done with, or another one of the same number."""
@@ -49,6 +52,8 @@ DECODED_KEPT_MAX = 1_024
 OF_NETWORK = (Send, Cast, Post, Broadcast, Route, Rekey, Expel)
 KEY_MISSING_EVERY_US = 1_000_000
 """Packets under strange keys are told to the node this often, however many come."""
+KEY_DOUBTED_EVERY_US = 5_000_000
+"""The same where such a packet may be anybody's, or one from long ago."""
 
 # What is said to many is read once: a message never changes, so they may all have the same.
 _decode = lru_cache(maxsize=DECODED_KEPT_MAX)(codec.decode)
@@ -77,9 +82,10 @@ class Wire:
         self._by_id: dict[NodeId, int] = {}
         self._watch: Watch | None = None
         self._resets_us: dict[int, int] = {}
-        self._key_missing_us = -KEY_MISSING_EVERY_US
+        self._key_missing_us = [-KEY_MISSING_EVERY_US, -KEY_DOUBTED_EVERY_US]
         self._broadcast = b""
         self._broadcast_us = -REPEAT_WITHIN_US
+        self._beacons = self._new_beacons()
         self.streams = Streams(host.index, network, charter.inspect)
         self.envelope = self._new_envelope()
 
@@ -98,6 +104,8 @@ class Wire:
         self.envelope = self._new_envelope()
         self.streams.forget()
         self._routes.forget()
+        self._beacons.forget()
+        self._key_missing_us = [-KEY_MISSING_EVERY_US, -KEY_DOUBTED_EVERY_US]
         self._broadcast_us = -REPEAT_WITHIN_US
 
     def _new_envelope(self) -> Envelope:
@@ -110,6 +118,21 @@ class Wire:
             boot_epoch,
             self._refusal_of_sender,
             lambda: dice.randbytes(NONCE_BYTES),
+        )
+
+    def _new_beacons(self) -> Beacons:
+        host = self._host
+        nonce = bytes(beacon.NONCE_BYTES)
+        me = beacon.Here(
+            nonce, self._charter.pool_id, "sim", host.node_id, host.name, host.address.port, 1
+        )
+        return Beacons(
+            me,
+            self._world,
+            self._routes,
+            self._world.dice(f"beacons {host.index}"),
+            lambda target, packet: self._network.send(host.index, target, packet),
+            lambda node_id: not self._refusal_of_sender(node_id),
         )
 
     # --- who is let in -------------------------------------------------------------------------
@@ -139,6 +162,8 @@ class Wire:
     # --- in ------------------------------------------------------------------------------------
 
     def open_packet(self, packet: bytes, source: int) -> None:
+        if self._beacons.hear(packet, source):
+            return
         opened = self.envelope.open(packet)
         if isinstance(opened, Reply):
             self._network.send(self._host.index, source, opened.packet)
@@ -152,10 +177,17 @@ class Wire:
             address = self._hosts[source].address
             self._receive(opened.sender, opened.body, address, opened.boot_epoch, False)
         elif opened.reason in KEY_DIFFERS:
-            now_us = self._world.now_us
-            if now_us - self._key_missing_us >= KEY_MISSING_EVERY_US:
-                self._key_missing_us = now_us
-                self._host.feed(KeyMissing())
+            now_us, is_doubt = self._world.now_us, opened.reason != "unknown_key"
+            every_us = KEY_DOUBTED_EVERY_US if is_doubt else KEY_MISSING_EVERY_US
+            if now_us - self._key_missing_us[is_doubt] >= every_us:
+                self._key_missing_us[is_doubt] = now_us
+                self._beacons.seek([source, *self._in_hearing(source)])
+                boot_epoch = self._host.boot_epoch
+                self._world.after(ANSWER_WAIT_US, self._miss_key, boot_epoch)
+
+    def _miss_key(self, boot_epoch: int) -> None:
+        if boot_epoch == self._host.boot_epoch:
+            self._host.when_awake(self._host.feed, KeyMissing())
 
     def open_frame(self, frame: Frame, source: int, connection: int) -> None:
         if not self.streams.is_open(frame, source, connection):
@@ -164,8 +196,6 @@ class Wire:
             if not self._hosts[source].wire.is_content_with(self.bundle(), frame):
                 self.streams.hang_up(source)
                 return
-            # Whoever dials says where it listens: an answer must reach it even if no packet can.
-            self._routes.meet(sender_of(frame), source)
             self._host.feed(CertificateShown(frame.bundle))
             if self._host.node is None:
                 return
@@ -222,10 +252,8 @@ class Wire:
                 self._broadcast = codec.encode(message)
                 self._broadcast_us = self._world.now_us
                 packet = self._seal(message, None)
-                is_mute = self._host.index in self._network.links.mute
-                for host in self._hosts:
-                    if not is_mute or self._routes.find(host.node_id) is not None:
-                        self._network.send(self._host.index, host.index, packet)
+                for target in self._in_hearing():
+                    self._network.send(self._host.index, target, packet)
             case Route(node_id=node_id, address=address):
                 self._routes.tell(node_id, address)
             case Rekey(keys=keys, use=use):
@@ -240,6 +268,15 @@ class Wire:
         """What it says on a stream."""
         body = codec.encode(message)
         return Frame(self._signer.public_key, self._host.boot_epoch, self.bundle(), body)
+
+    def _in_hearing(self, but: int | None = None) -> list[int]:
+        """Whom a broadcast reaches: all, or those whose address is known."""
+        is_mute = self._host.index in self._network.links.mute
+        return [
+            host.index
+            for host in self._hosts
+            if host.index != but and (not is_mute or self._routes.find(host.node_id) is not None)
+        ]
 
     def _seal(self, message: Message, to: NodeId | None) -> bytes:
         body = codec.encode(message)

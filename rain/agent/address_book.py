@@ -5,6 +5,9 @@ what was seen wins over what was told, until it grows old. A packet that got los
 somebody else from elsewhere: so it moves nobody who was seen a moment ago, unless the member said
 itself that it moves there, and an address where it turned out not to be is forgotten. What such a
 lie costs is a connection that fails.
+
+A hint is the word of who proves nothing. It counts where nothing is known, and takes turns with
+what was told once the member does not answer there: so a lie hides no true address for good.
 """
 
 import time
@@ -24,12 +27,20 @@ class AddressBook:
         self._clock_s = clock_s
         self._told: dict[NodeId, Address] = {}
         self._seen: dict[NodeId, tuple[Address, float]] = {}
+        self._hinted: dict[NodeId, Address] = {}
         self._contacts: tuple[Address, ...] = ()
 
     def learn(self, node_id: NodeId, address: Address) -> None:
         """What a member says of itself, or of another."""
         if len(self._told) < MEMBERS_MAX or node_id in self._told:
             self._told[node_id] = address
+
+    def hint(self, node_id: NodeId, address: Address) -> None:
+        """Anybody says so."""
+        if self.find(node_id) is None:
+            self.learn(node_id, address)
+        elif len(self._hinted) < MEMBERS_MAX or node_id in self._hinted:
+            self._hinted[node_id] = address
 
     def saw(self, node_id: NodeId, address: Address) -> None:
         """A verified packet came from there just now."""
@@ -43,6 +54,11 @@ class AddressBook:
 
     def misled(self, node_id: NodeId, address: Address) -> None:
         """That node did not answer there."""
+        hinted = self._hinted.get(node_id)
+        is_told = self._told.get(node_id) in (None, address)
+        if hinted is not None and hinted != address and is_told:
+            self.learn(node_id, hinted)
+            self._hinted[node_id] = address
         seen = self._seen.get(node_id)
         if (
             seen is not None

@@ -5,6 +5,7 @@ packet and is understood by nobody. Beacons are clear: by them it finds out wher
 and asks one of them for the roll over a stream, where certificates are what counts.
 """
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from rain.agent.address_book import AddressBook
 from rain.agent.driver import Driver
 from rain.agent.invites import Invites
+from rain.effects import KeyMissing
 from rain.mesh.beacon import (
     DOORS_MAX,
     NONCE_BYTES,
@@ -26,10 +28,11 @@ from rain.mesh.transport import Transport
 from rain.model import Address, MemberState, NodeId, Role
 
 SEEK_INTERVAL_S = 2.0
-"""At most so often this node looks for its own pool."""
+"""At most so often this node looks for its own pool; also where a forged packet says it is from."""
 SEEK_FRESH_S = 5.0
 """An answer counts for so long."""
-
+ANSWER_WAIT_S = 0.3
+"""Within this time most answers are in: what is asked of who has no known address is lost."""
 
 OTHER_POOLS_MAX = 16
 
@@ -71,19 +74,27 @@ class Beacons:
 
     def _meet(self, node_id: NodeId, source: Address) -> None:
         """A member that lost its pool's key can be answered only by stream, so where is it? What
-        is known already is better than a stranger's word."""
-        if self._driver.node.trust.credential(node_id) and self._book.find(node_id) is None:
-            self._book.learn(node_id, source)
+        is known already is better than a stranger's word, until it proves wrong."""
+        if self._driver.node.trust.credential(node_id):
+            self._book.hint(node_id, source)
 
-    def seek_own_pool(self) -> None:
-        """Call for members of this pool, where packets do not find them any more."""
+    def miss_key(self, heard_from: Address) -> None:
+        """A packet from there may be the pool's, under a key that this node has not got. Whom to
+        ask is asked first, and only then for the key."""
+        self.seek_own_pool(heard_from)
+        asyncio.get_running_loop().call_later(ANSWER_WAIT_S, self._driver.feed, KeyMissing())
+
+    def seek_own_pool(self, heard_from: Address | None = None) -> None:
+        """Call for members of this pool, where packets do not find them any more; also where one
+        came from that cannot be read: it may be all that is known, and no broadcast get there."""
         now_s = self._clock_s()
         if now_s - self._sought_at_s < SEEK_INTERVAL_S:
             return
         self._sought_at_s = now_s
         self._nonce = secrets.token_bytes(NONCE_BYTES)
         seek = Seek(self._identity.node_id, self._nonce, "", self._identity.name)
-        self._transport.broadcast(encode_beacon(seek), self._book.ring())
+        first = () if heard_from is None else (heard_from,)
+        self._transport.broadcast(encode_beacon(seek), (*first, *self._book.ring()))
 
     def _learn(self, here: Here, source: Address) -> None:
         """A lie costs a connection that fails: TLS wants the certificate of that very node."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from rain.agent.address_book import AddressBook
-from rain.agent.clock import now_ms
+from rain.agent.clock import asleep_ms, now_ms
 from rain.agent.disk import DiskHealth
 from rain.agent.writer import Disk, Writer
 from rain.effects import (
@@ -84,8 +84,11 @@ class Driver:
         store: Disk,
         log: Logger,
         health: DiskHealth | None = None,
+        slept_ms: Callable[[], int] = asleep_ms,
     ) -> None:
         self._started_ms = now_ms()
+        self._slept_ms = slept_ms
+        self._slept_told_ms = slept_ms()
         self.node = make_node(self._started_ms)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.stopped = asyncio.Event()
@@ -123,6 +126,10 @@ class Driver:
         """Hand one event to the node and carry out what it orders."""
         if self.failed.done():
             return
+        slept_ms = self._slept_ms() - self._slept_told_ms
+        if slept_ms > LAG_TOLD_MS:  # the first that happens after it: no timer was late
+            self._slept_told_ms += slept_ms
+            self.feed(Lagged(slept_ms))
         self._is_going = self._is_going or isinstance(event, StopRequested)
         try:
             at_ms = self._last_ms = max(now_ms(), self._last_ms)

@@ -32,6 +32,7 @@ from rain.effects import (
 )
 from rain.exec import hardware
 from rain.exec.containers import DockerExecutor
+from rain.exec.full_disk import FullDisk
 from rain.exec.kernel import raise_open_files_limit
 from rain.exec.labels import ExecLabels
 from rain.exec.policy import OwnerPolicy
@@ -41,8 +42,11 @@ from rain.model import AttemptId, Facts, Resources
 from rain.sched.identity import attempt_key
 
 REOPEN_INTERVAL_S = 5.0
+DISK_INTERVAL_S = 5.0
 MEASURE_INTERVAL_S = 60.0
 STOPPED_WAIT_S = 15.0
+FULL = "its disk is full"
+"""Why a PC takes no work: neither jobs nor what they print could be kept there."""
 DEFAULT_CPUS = "100%"
 DEFAULT_MEMORY = "80%"
 """A PC that lends all its memory swaps under its owner."""
@@ -83,6 +87,9 @@ class Executors:
         if options.executor in ("process", "both"):
             self._all["process"] = ProcessExecutor(labels, folder, report, policy)
         self._reasons = dict.fromkeys(self._all, "not opened yet")
+        self._disk = FullDisk(options.data_dir)
+        self._is_full = False
+        self._is_draining = False
         self._broke = asyncio.Event()
         """One that worked does not any more, or did not answer."""
         self._is_unlisted = False
@@ -98,6 +105,7 @@ class Executors:
         """Open what can be opened and measure the PC; what cannot says why in the facts."""
         raise_open_files_limit()
         self._measured = await asyncio.to_thread(hardware.measure)
+        self._is_full = await asyncio.to_thread(self._disk.is_full)
         self._log_notes(is_start=True)
         for name, executor in self._all.items():
             self._reasons[name] = await executor.open()
@@ -118,19 +126,27 @@ class Executors:
     def facts(self) -> Facts:
         """What this PC offers now."""
         working = tuple(name for name, reason in self._reasons.items() if not reason)
-        takes_work = not self._options.no_work
         reason = "" if working else "; ".join(self._reasons.values())
-        if not takes_work:
+        if self._is_full:
+            reason = FULL
+        if self._options.no_work:
             reason = "its owner said --no-work"
+        if self._is_draining:
+            reason = "draining"
         capacity = _shared(self._measured.capacity, self._options)
         return replace(
             self._measured,
             capacity=capacity,
             executors=working,
-            works=takes_work and bool(working),
+            works=not reason and bool(working),
             idle_reason=reason,
             rank=self._options.rank,
         )
+
+    def drain(self) -> Facts:
+        """From now on nothing new is taken, whatever else changes."""
+        self._is_draining = True
+        return self.facts()
 
     def reasons(self) -> dict[str, str]:
         """By executor: why it does not work; empty: it does."""
@@ -186,6 +202,16 @@ class Executors:
             if self.facts() != told:
                 told = self.facts()
                 self._report(HardwareMeasured(told))
+
+    async def watch_disk(self) -> None:
+        """Tell the pool when this PC's disk is full, and when it has room again."""
+        while True:
+            is_full = await asyncio.to_thread(self._disk.is_full)
+            if is_full != self._is_full:
+                self._is_full = is_full
+                self._log.warning("disk_full" if is_full else "disk_has_room_again")
+                self._report(HardwareMeasured(self.facts()))
+            await asyncio.sleep(DISK_INTERVAL_S)
 
     async def _pause(self) -> None:
         """Until something is to be opened again, or the PC is to be measured."""

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from enum import StrEnum
 
 from rain.agent.control import Json
+from rain.agent.rights import admins_pc
 from rain.claims import Claim, Invitation, Withdrawal, node_id_of
 from rain.mesh.certificates import reason_unshowable
 from rain.mesh.codes import TRIES_MAX, Code, draw_code
@@ -280,12 +281,8 @@ class Invites:
         """For whom and until when. Only an admin invites; by default for its own person."""
         own = self._roll.credential(self._node_id)
         if own is None or own.role is not Role.ADMIN:
-            admins = [each.name for each in self._roll.credentials() if each.role is Role.ADMIN]
-            where = ", ".join(admins[:4]) or "no admin is known here"
-            raise MeshError(
-                "this PC is not an admin of the pool: it may not invite",
-                f"type it on an admin's PC: {where}",
-            )
+            message = "this PC is not an admin of the pool: it may not invite"
+            raise MeshError(message, admins_pc(self._roll))
         if not 0 < ttl_s <= TTL_S_MAX:
             raise MeshError("that lifetime is too short or too long", "like 10m, 1h or 30d: --ttl")
         person = person or own.person

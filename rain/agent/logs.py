@@ -9,7 +9,7 @@ own PC does not answer; an item whose note says that nothing is to be had is `mi
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 from msgspec import convert, to_builtins
 
@@ -20,7 +20,8 @@ from rain.agent.log_copies import LogCopies
 from rain.agent.reads import Reads
 from rain.exec.logs import REMARK, STDERR, STDOUT, LogsUnavailable, Tail
 from rain.mesh.streams import CallError, Streams
-from rain.model import AttemptId, Identity, JobId, NodeId, Stage
+from rain.model import AttemptId, End, EndState, Identity, JobId, NodeId, Stage
+from rain.sched.civil import rfc3339
 from rain.sched.messages import Cell
 from rain.sched.people import may_read_log
 
@@ -80,7 +81,9 @@ class Logs:
         reads: Reads,
         executors: Executors,
         copies: LogCopies,
+        gone_since: Callable[[NodeId], int | None] = lambda node_id: None,
     ) -> None:
+        self._gone_since = gone_since
         self._copies = copies
         self._driver = driver
         self._streams = streams
@@ -167,10 +170,19 @@ class Logs:
             if is_enough or not await self._is_to_be_read_again(attempt_id, broke_off):
                 break
         if broke_off:
-            words = f"the log is on {self._name(attempt_id)}, which does not answer"
-            if self._is_over(attempt_id):
-                words += "; no other PC has a copy of its end"
-            yield {"note": words, "missing": True}
+            yield {"note": self._why_missing(attempt_id), "missing": True}
+
+    def _why_missing(self, attempt_id: AttemptId) -> str:
+        """Where the log is, why it cannot be had from there, and whether it may come back."""
+        is_here = self._is_here(attempt_id.node_id)
+        since = self._gone_since(attempt_id.node_id)
+        state = "does not answer" if is_here else "is down"
+        if since is not None and not is_here:
+            state += f" since {rfc3339(since)}"
+        words = f"the log is on {self._name(attempt_id)}, which {state}"
+        if self._is_over(attempt_id):
+            words += "; no other PC has a copy of its end"
+        return words if is_here else f"{words}; it may come back with that PC"
 
     def _of_copy(self, attempt_id: AttemptId, copy: Tail, shown: _Shown) -> Iterator[Json]:
         missing = shown.begin(copy.left_out)
@@ -218,12 +230,12 @@ class Logs:
         table = self._driver.node.sched.table
         while True:
             cell: Cell = table.cell(job_id, task)
-            attempt_id = cell.attempt_id
-            if attempt_id is None:
-                attempt_id = max(table.ends(job_id, task), default=None)
-            started = cell.stage >= Stage.STARTING
             over = table.is_task_over(job_id, task)
-            if attempt_id is not None and attempt_id != shown and (started or over):
+            attempt_id = cell.attempt_id if over or cell.stage >= Stage.STARTING else None
+            if attempt_id is None and (over or not follow):
+                # It waits, or was given up: what there is was printed by an attempt before.
+                attempt_id = _newest(table.ends(job_id, task))
+            if attempt_id is not None and attempt_id != shown:
                 return attempt_id
             if not follow or over:
                 return None
@@ -263,3 +275,9 @@ class Logs:
             raise CallError("a worker's PC may not read what other people's jobs print")
         async for fd, content in self._executors.logs(attempt_id, bool(question["follow"])):
             yield bytes([fd]) + content
+
+
+def _newest(ends: Mapping[AttemptId, End]) -> AttemptId | None:
+    """The last attempt that may have printed something: one that was refused has not begun."""
+    begun = [one for one, end in ends.items() if end.state is not EndState.REFUSED]
+    return max(begun or ends, default=None)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import functools
 import itertools
 import os
 import random
@@ -50,7 +49,6 @@ from rain.effects import (
     Answer,
     ClaimMade,
     HardwareMeasured,
-    KeyMissing,
     PeerReset,
     Record,
     StopRequested,
@@ -79,6 +77,7 @@ __all__ = ["AgentEnded", "run_agent"]
 
 STOP_WAIT_S = 4.0
 OPEN_WAIT_S = 5.0
+LIST_WAIT_S = 2.0
 DRAIN_POLL_MS = 1_000
 DEPARTURE = -1
 """The request of this agent itself; those of people count from 1."""
@@ -252,10 +251,7 @@ class _Agent:
         self._hear_beacon = beacons.hear
         is_founder = entered.is_new and not entered.is_newcomer and not self._options.new
         self._twins = Twins(beacons, self._say, looks=LOOKS if is_founder else 0)
-        on_key_missing = functools.partial(_on_key_missing, driver, beacons)
-        doubt = functools.partial(driver.feed, KeyMissing())
-        book = self._book
-        self._network = Network(envelope, transport, streams, book, on_key_missing, doubt)
+        self._network = Network(envelope, transport, streams, self._book, beacons.miss_key)
         driver.connect(self._network, executors)
         self._driver = driver
         self._wall, self._quarantine = WallClock(driver), Quarantine(driver)
@@ -310,6 +306,7 @@ class _Agent:
         forever = [
             asyncio.create_task(driver.writer.run()),
             asyncio.create_task(executors.keep_measured()),
+            asyncio.create_task(executors.watch_disk()),
             asyncio.create_task(self._wall.run()),
             asyncio.create_task(admission.run()),
             asyncio.create_task(watch.run()),
@@ -324,7 +321,7 @@ class _Agent:
         devices = tuple(tasks)
         tasks += [*forever, *once]
         try:
-            await self._until_stopped(driver, [*devices, *forever], around)
+            await self._until_stopped(driver, executors, [*devices, *forever], around)
             await executors.close(remove_all=True)
         except AgentEnded:
             await executors.close(remove_all=False)
@@ -344,7 +341,8 @@ class _Agent:
         identity = driver.node.identity
         requests = itertools.count(1)
         reads = Reads(driver, streams, identity)
-        logs = Logs(driver, streams, identity, reads, executors, around.copies)
+        gone = around.departures.since_unix_ms
+        logs = Logs(driver, streams, identity, reads, executors, around.copies, gone)
         people = People(driver, admission, requests.__next__)
         pool_id = admission.pool.pool_id
         jobs = Verbs(driver, admission.signer, reads, logs, requests.__next__, pool_id)
@@ -360,13 +358,17 @@ class _Agent:
         return {**pool_verbs.by_name(), **people.by_name(), **invitations, **of_jobs}
 
     async def _until_stopped(
-        self, driver: Driver, forever: list[asyncio.Task[Any]], around: Surroundings
+        self,
+        driver: Driver,
+        executors: Executors,
+        forever: list[asyncio.Task[Any]],
+        around: Surroundings,
     ) -> None:
         stop = asyncio.create_task(self._stop_asked.wait())
         watched: set[asyncio.Future[Any]] = {driver.failed, *forever}
         await asyncio.wait({stop, *watched}, return_when=asyncio.FIRST_COMPLETED)
         if stop.done():
-            await self._drain(driver, watched)
+            await self._drain(driver, executors, watched)
         stop.cancel()
         if any(one.done() for one in watched):
             raise self._explanation(driver, forever)
@@ -409,16 +411,15 @@ class _Agent:
             f"{self._options.data_dir / 'agent.log'}",
         )
 
-    async def _drain(self, driver: Driver, watched: set[asyncio.Future[Any]]) -> None:
+    async def _drain(
+        self, driver: Driver, executors: Executors, watched: set[asyncio.Future[Any]]
+    ) -> None:
         """`rain down --drain`: take nothing new, let what runs here end, within the time."""
         if not self._drain_ms:
             return
-        members = driver.node.gossip.members()
-        own = next(m for m in members if m.record.node_id == driver.node.identity.node_id)
-        draining = msgspec.structs.replace(own.facts, works=False, idle_reason="draining")
-        driver.feed(HardwareMeasured(draining))
-        deadline_ms = now_ms() + self._drain_ms
-        while driver.node.sched.active_attempts() and now_ms() < deadline_ms:
+        driver.feed(HardwareMeasured(executors.drain()))
+        began_ms = now_ms()  # a second `rain down` says how long anew
+        while driver.node.sched.active_attempts() and now_ms() < began_ms + self._drain_ms:
             if self._signals.count or any(one.done() for one in watched):
                 return
             await driver.wait_change(DRAIN_POLL_MS)
@@ -427,9 +428,11 @@ class _Agent:
         with contextlib.suppress(TimeoutError):  # it is tried again and again later
             async with asyncio.timeout(OPEN_WAIT_S):
                 await executors.open()
-        driver.feed(HardwareMeasured(executors.facts()))
         listing = asyncio.create_task(executors.list_all())
         try:
+            # First: orders that come before it are refused. What takes its time is offered anyway.
+            await asyncio.wait((listing,), timeout=LIST_WAIT_S)
+            driver.feed(HardwareMeasured(executors.facts()))
             await self._tell_ready(driver, pool, executors)
             await listing
         finally:
@@ -478,9 +481,3 @@ class _Agent:
         self._forget = forget
         self._drain_ms = drain_ms
         self._stop_asked.set()
-
-
-def _on_key_missing(driver: Driver, beacons: Beacons) -> None:
-    """The pool speaks under a key that this node has not got: where is somebody to ask?"""
-    beacons.seek_own_pool()
-    driver.feed(KeyMissing())

@@ -37,8 +37,7 @@ class Network:
         transport: Transport,
         streams: Streams,
         book: AddressBook,
-        on_key_missing: Callable[[], None],
-        on_key_doubted: Callable[[], None],
+        on_key_missing: Callable[[Address], None],
     ) -> None:
         self.envelope = envelope
         self._transport = transport
@@ -46,7 +45,6 @@ class Network:
         self._book = book
         self._on_key_missing = on_key_missing
         self._key_missed_at = -KEY_MISSING_INTERVAL_S
-        self._on_key_doubted = on_key_doubted
         self._key_doubted_at = -KEY_DOUBT_INTERVAL_S
         self._is_keyed = False
         """Before the first pool key there is nothing to seal with: packets may be lost."""
@@ -89,9 +87,9 @@ class Network:
             if opened.proves and time.monotonic() - self._broadcast_at < REPEAT_WITHIN_S:
                 self._transport.answer(source, self._seal(self._broadcast_last, None))
         elif opened == Rejected("unknown_key"):
-            self._miss_key()
+            self._miss_key(source)
         elif opened in KEY_DOUBTS:
-            self._doubt_key()
+            self._doubt_key(source)
         return None
 
     def rekey(self, keys: Iterable[tuple[int, bytes]], use: int) -> None:
@@ -103,19 +101,20 @@ class Network:
         """Somebody may not be here any more: hang up on who is refused by now."""
         self._streams.review()
 
-    def _doubt_key(self) -> None:
+    def _doubt_key(self, source: Address) -> None:
         """Somebody may seal with a key that this node is done with, or that another took the
-        number of: two sides that changed keys apart would never ask each other."""
+        number of: two sides that changed keys apart would never ask each other. Nor can who is
+        done with it, and has started anew, know any address but the one this came from."""
         now_s = time.monotonic()
         if now_s - self._key_doubted_at >= KEY_DOUBT_INTERVAL_S:
             self._key_doubted_at = now_s
-            self._on_key_doubted()
+            self._on_key_missing(source)
 
-    def _miss_key(self) -> None:
+    def _miss_key(self, source: Address) -> None:
         now_s = time.monotonic()
         if now_s - self._key_missed_at >= KEY_MISSING_INTERVAL_S:
             self._key_missed_at = now_s
-            self._on_key_missing()
+            self._on_key_missing(source)
 
     def _seal(self, body: bytes, to: NodeId | None) -> bytes:
         """The packet; empty, and counted with the packets refused, if the body is too long.

@@ -8,7 +8,7 @@ from rain.agent.control import End, Item, Json, Verb, VerbError
 from rain.agent.driver import Driver
 from rain.agent.people import People
 from rain.agent.reads import Reads
-from rain.agent.rights import NO_ADMIN_LEFT
+from rain.agent.rights import NO_ADMIN_BACK, NO_ADMIN_LEFT
 from rain.gossip.member import Member
 from rain.model import MemberState, NodeId, Resources, Role
 from rain.sched.civil import rfc3339
@@ -150,7 +150,8 @@ class PoolVerbs:
         if own is not None and own.until_unix_s - now_s < EXPIRY_WARNED_S:
             when = "has run out" if own.until_unix_s < now_s else "runs out soon"
             told.append(
-                f"this PC's certificate {when} and no admin has renewed it: switch an admin's PC on"
+                f"this PC's certificate {when} and no admin has renewed it: switch an admin's PC "
+                f"on; {NO_ADMIN_BACK}"
             )
         return told
 

@@ -137,7 +137,8 @@ class Reads:
         if question.get("tasks"):
             job["task_list"] = await self._task_list(found, int(job["tasks_total"]))
         if not is_over(job):
-            job["waiting_for"] = sched.why(found)
+            is_waiting = bool(job["tasks"].get(TaskState.PENDING.name))
+            job["waiting_for"] = sched.why(found) if is_waiting else {}
             job["refusals"] = views.refusals(sched.table, found, names)
         return {"job": job}
 

@@ -4,13 +4,15 @@ from rain.model import Role
 from rain.trust.views import Views
 
 NO_ADMIN_LEFT = "no admin is left: bring the root back with the twelve words: rain recover"
+NO_ADMIN_BACK = "if none comes back: rain recover, with the twelve words of the founding"
+"""An admin's PC may be gone for good, and it may have been the only one."""
 NAMES_TOLD_MAX = 5
 
 
 def admins_pc(trust: Views) -> str:
     """What only an admin may do."""
     admins = _admins(trust)
-    return f"type it on an admin's PC: {admins}" if admins else NO_ADMIN_LEFT
+    return f"type it on an admin's PC: {admins}; {NO_ADMIN_BACK}" if admins else NO_ADMIN_LEFT
 
 
 def members_pc(trust: Views) -> str:

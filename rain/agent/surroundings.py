@@ -6,6 +6,7 @@ from typing import Any
 from rain.agent.address_book import AddressBook
 from rain.agent.addresses import Addresses
 from rain.agent.control import Json
+from rain.agent.departures import Departures
 from rain.agent.driver import Driver
 from rain.agent.executors import Executors
 from rain.agent.log_copies import LogCopies
@@ -41,13 +42,15 @@ class Surroundings:
         self._courier = courier_for(
             driver, streams, executors, options.data_dir, options.replicas, log
         )
+        self.departures = Departures(driver)
         self._addresses = Addresses(driver, transport, streams, book, contacts, log)
         self._power = Power(driver, self._addresses.look_now, stop, log)
         self._tether = Tether(driver, streams)
 
     def forever(self) -> list[Coroutine[Any, Any, None]]:
         """What is to run as long as the agent does."""
-        every = (self._addresses, self._power, self._tether, self._courier, self.copies)
+        here = (self._addresses, self._power, self._tether)
+        every = (*here, self._courier, self.copies, self.departures)
         return [one.run() for one in every]
 
     def status(self) -> Json:

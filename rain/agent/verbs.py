@@ -89,13 +89,17 @@ class Verbs:
 
     async def cancel(self, args: Json) -> AsyncIterator[Item | End]:
         self._refuse_worker("cancel")
-        ids = []
+        ids, over = [], []
         for words in _words(args):
             job = await self._reads.job(words, tasks=False)
             self._refuse_cancel(JobId(str(job["id"])))
-            ids.append(str(job["id"]))
-        await self._propose(cancels=tuple(ids))
-        yield End({"cancelled": ids})
+            if is_over(job):
+                over.append({"id": str(job["id"]), "state": job["state"]})
+            else:
+                ids.append(str(job["id"]))
+        if ids:
+            await self._propose(cancels=tuple(ids))
+        yield End({"cancelled": ids, "over": over})
 
     async def jobs(self, args: Json) -> AsyncIterator[Item | End]:
         yield End({"jobs": await self._reads.jobs(bool(args.get("all")))})

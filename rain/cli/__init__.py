@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from rain.cli.session import common_options, wants_json
+from rain.cli.session import common_options, folder_named, wants_json
 from rain.cli.verbs import Verbs
 
 
@@ -46,4 +46,4 @@ def _is_plain_end(error: BaseException) -> bool:
 def _end_of(error: BaseException, words: list[str]) -> int:
     from rain.cli.errors import end_of  # it knows the agent's errors; help needs none of them
 
-    return end_of(error, wants_json(words))
+    return end_of(error, wants_json(words), folder_named(words))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rain.cli import render
-from rain.cli.errors import VerbFailed, note
+from rain.cli.errors import VerbFailed, as_typed, note
 from rain.cli.session import Session, common_options, pass_session
 
 if TYPE_CHECKING:
@@ -229,10 +229,11 @@ def _tell_restore(session: Session, done: "Restored", *, by_phrase: bool) -> Non
     if done.unread:
         note(f"{done.unread} row(s) are of another version of Rain, and were left out")
     if not done.node_id:
-        click.echo("This PC is not in the pool yet. Join it with an invitation: rain up")
+        words = "This PC is not in the pool yet. Join it with an invitation: rain up"
+        click.echo(as_typed(words, session.data_dir_text))
         return
     click.echo("This PC is in the pool again" + (", as an admin" if done.is_admin else "") + ".")
-    click.echo("Start it:  rain up")
+    click.echo(as_typed("Start it:  rain up", session.data_dir_text))
     if by_phrase:
         note("This is for when no PC of the pool is left. One that lives does not know this PC:")
         note("the two would go on apart. There, take a code instead (rain invite, rain up --join).")
@@ -251,6 +252,9 @@ def repair(session: Session) -> int:
     from rain.mesh.errors import MeshError
     from rain.store import StoreError
 
+    if session.client.is_agent_there():
+        message = f"an agent runs on {session.data_dir}: a store in use cannot be repaired"
+        raise VerbFailed(message, "stop it first: rain down; then: rain repair")
     try:
         done = asyncio.run(repaired_in(session.data_dir))
     except StoreError as error:
@@ -275,7 +279,8 @@ def _tell_repair(session: Session, done: "Repaired") -> None:
     lost = f"what {done.pages_lost} page(s) held" if done.pages_lost else "no page"
     click.echo(f"lost:   {lost}, as far as can be seen")
     click.echo(f"kept:   {done.kept_as}")
-    click.echo("Start it:  rain up   (what is missing comes back from the pool's other PCs)")
+    start = as_typed("Start it:  rain up", session.data_dir_text)
+    click.echo(f"{start}   (what is missing comes back from the pool's other PCs)")
 
 
 def _in_words(saved: Mapping[str, int]) -> str:

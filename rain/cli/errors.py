@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import sys
 
 import click
@@ -29,8 +31,28 @@ class VerbFailed(Exception):
         self.code = code
 
 
-def end_of(error: BaseException, as_json: bool) -> int:
-    """Tell a person, or a program, why the command line ended; returns its exit code."""
+_TYPED = re.compile(r"(?<![\w/.-])rain (?!--data-dir)(?=[a-z-])")
+_ELSEWHERE = re.compile(r"\bon (?:an?|the|another|one|each|that|\S+'s)\b[^;(]*PC[^;(]*$", re.I)
+"""Before a command that is for another PC: there the folder is another one."""
+
+
+def as_typed(text: str, folder: str) -> str:
+    """What to type next with the --data-dir that was given, so that it can be pasted as it is."""
+    option = f"--data-dir {shlex.quote(folder)} "
+
+    def named(found: re.Match[str]) -> str:
+        is_elsewhere = _ELSEWHERE.search(text[: found.start()])
+        return found[0] if is_elsewhere else found[0] + option
+
+    return _TYPED.sub(named, text) if folder else text
+
+
+def end_of(error: BaseException, as_json: bool, folder: str = "") -> int:
+    """Tell a person, or a program, why the command line ended; returns its exit code.
+
+    `folder` is the --data-dir that was given, if any."""
+    if isinstance(error, ConfigError | ControlError | VerbFailed):
+        error.hint = as_typed(error.hint, folder)
     match error:
         case SystemExit():
             return error.code if isinstance(error.code, int) else FAILED

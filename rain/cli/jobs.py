@@ -42,15 +42,17 @@ def jobs(session: Session, include_over: bool) -> int:
 
 
 @click.command()
-@click.argument("what", required=False, default="", type=click.Choice(["", "release", "drop"]))
+@click.argument(
+    "what", required=False, metavar="[release|drop]", type=click.Choice(["release", "drop"])
+)
 @common_options
 @pass_session
-def quarantine(session: Session, what: str) -> int:
+def quarantine(session: Session, what: str | None) -> int:
     """Jobs this PC brought back after more than 180 days: `release` or `drop` them.
 
     Nobody runs them, and no other PC hears of them, until one of the two is said.
     """
-    answer = session.client.call("quarantine", do=what)
+    answer = session.client.call("quarantine", do=what or "")
     if session.as_json:
         render.print_json(answer)
     elif what:
@@ -217,6 +219,8 @@ def cancel(session: Session, ids: tuple[str, ...]) -> int:
     else:
         for job_id in answer["cancelled"]:
             note(f"cancelled {job_id}")
+        for ended in answer.get("over", ()):
+            note(f"nothing to cancel: job {ended['id']} is over already ({ended['state']})")
     return 0
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from rain.cli import render
-from rain.cli.errors import note
+from rain.cli.errors import as_typed, note
 from rain.cli.session import Session, common_options, pass_session
 from rain.version import PROTOCOL, VERSION
 
@@ -54,7 +54,7 @@ def status(session: Session) -> int:
     for word, text in lines:
         click.echo(f"{word + ':':<15}{text}")
     for warning in answer.get("warnings", []):
-        note(f"rain: {warning}")
+        note(as_typed(f"rain: {warning}", session.data_dir_text))
     return 0
 
 
@@ -88,9 +88,7 @@ def nodes(session: Session) -> int:
                 node["name"],
                 node["state"],
                 node["address"],
-                f"{render.cpus(node['free']['cpus'])} of {render.cpus(node['capacity']['cpus'])}",
-                f"{render.size(node['free']['memory_bytes'])} of "
-                f"{render.size(node['capacity']['memory_bytes'])}",
+                *_free(node),
                 _role(node),
             )
             for node in answer["nodes"]
@@ -98,6 +96,17 @@ def nodes(session: Session) -> int:
         session.color,
     )
     return 0
+
+
+def _free(node: dict[str, Any]) -> tuple[str, str]:
+    """CPUs and memory; of a PC that is down nothing is free."""
+    if node["state"] in ("dead", "left"):
+        return "-", "-"
+    free, all_ = node["free"], node["capacity"]
+    return (
+        f"{render.cpus(free['cpus'])} of {render.cpus(all_['cpus'])}",
+        f"{render.size(free['memory_bytes'])} of {render.size(all_['memory_bytes'])}",
+    )
 
 
 def _role(node: dict[str, Any]) -> str:

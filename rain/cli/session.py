@@ -32,9 +32,10 @@ class Session:
 
     @property
     def client(self) -> "Client":
+        from rain.cli.errors import note
         from rain.client import Client
 
-        return Client(self.data_dir)
+        return Client(self.data_dir, note)
 
 
 pass_session = click.make_pass_decorator(Session, ensure=True)
@@ -77,6 +78,17 @@ def wants_json(words: list[str]) -> bool:
     """Whether --json was asked for, also on a command line that could not be read."""
     own = words[: words.index("--")] if "--" in words else words
     return "--json" in own
+
+
+def folder_named(words: list[str]) -> str:
+    """The --data-dir of a command line, also of one that could not be read; empty: none."""
+    own = words[: words.index("--")] if "--" in words else words
+    named = ""
+    for word, following in zip(own, [*own[1:], ""], strict=False):
+        option, equals, value = word.partition("=")
+        if option == "--data-dir":
+            named = value if equals else following
+    return named
 
 
 class TaskVerb(click.Command):

@@ -206,7 +206,7 @@ def _tell(told: Json, lost_at: datetime, color: bool) -> None:
     click.echo(f"{lost_at:%H:%M}: {what} ({told['runs']} simulated)")
     _line("coordinator", _coordinators(told))
     copies = told["copies"]
-    _line("copies", f"every job on {copies['before']} PCs before, on {copies['after']} after")
+    _line("copies", f"every job on {_pcs(copies['before'])} before, on {copies['after']} after")
     lost = sum(len(tasks) for tasks in told["lost"].values())
     _line("running there", f"{_tasks(lost)}, {len(told['restarted'])} started elsewhere")
     for again in told["restarted"][:SHOWN_MAX]:
@@ -269,6 +269,10 @@ def _job(row: Json) -> str:
 
 def _tasks(count: int) -> str:
     return f"{count} task" if count == 1 else f"{count} tasks"
+
+
+def _pcs(count: int) -> str:
+    return f"{count} PC" if count == 1 else f"{count} PCs"
 
 
 def _span(span_ms: int) -> str:

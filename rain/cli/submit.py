@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from rain.cli import render
-from rain.cli.errors import INTERRUPTED, RAINS_OWN_FAILURE, note
+from rain.cli.errors import INTERRUPTED, RAINS_OWN_FAILURE, as_typed, note
 from rain.cli.follow import Refusals, follow, follow_rest, printer_of
 from rain.cli.jobs import cancel_jobs
 from rain.cli.private import masked, private_environment_of, secrets_of, volume_of
@@ -138,7 +138,9 @@ def submit(
         else:
             code = follow(session.client, job_id, spec["tasks"], printer_of(spec))
     except KeyboardInterrupt:
-        note(f"\nrain: detached; the job goes on · rain logs -f {job_id} · rain cancel {job_id}")
+        next_words = f"rain logs -f {job_id} · rain cancel {job_id}"
+        next_words = as_typed(next_words, session.data_dir_text)
+        note(f"\nrain: detached; the job goes on · {next_words}")
         return INTERRUPTED
     if session.as_json:
         render.print_json({"job_id": job_id, "exit_code": code})

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import IO, Any
 import click
 
 from rain.cli import render
-from rain.cli.errors import VerbFailed, note
+from rain.cli.errors import INTERRUPTED, VerbFailed, as_typed, note
 from rain.cli.session import Session, common_options, parsed, pass_session
 from rain.config import (
     EXECUTORS,
@@ -257,7 +258,9 @@ def _failure(
     try:
         told = json.loads(said[-1])
         error = told["error"]
-        return VerbFailed(error["message"], error["hint"], told["exit_code"], error["code"])
+        # It was given its folder by us; who typed this may not have named one.
+        hint = error["hint"].replace(f"--data-dir {shlex.quote(str(Path(errors).parent))} ", "")
+        return VerbFailed(error["message"], hint, told["exit_code"], error["code"])
     except (LookupError, ValueError, TypeError):
         folder = Path(errors).parent
         if not complained and shutil.disk_usage(folder).free < WORDS_BYTES:
@@ -332,7 +335,17 @@ def down(session: Session, drain: int | None) -> int:
     """Stop this PC's node; coordination is handed over first."""
     drain_ms = drain or 0
     session.client.call("down", drain_ms=drain_ms)
-    return _until_gone(session, "stopped", drain_ms)
+    try:
+        return _until_gone(session, "stopped", drain_ms)
+    except KeyboardInterrupt:
+        if not drain_ms:
+            raise
+        note(
+            "rain: this PC goes on draining: it takes no new work, and stops when its tasks have "
+            f"ended ({drain_ms // 1_000} s at most) · "
+            + as_typed("stop it at once: rain down", session.data_dir_text)
+        )
+        return INTERRUPTED
 
 
 @click.command()

@@ -10,7 +10,7 @@ from rain.election.messages import Challenge
 from rain.model import Epoch, NodeId
 
 CHALLENGES_MAX = 4
-"""How often one campaign asks: at 0, 150, 300 and 450 ms."""
+"""How often one campaign asks: at 0, 150, 300 and 450 ms; for a handover at 0, 20, 40 and 60."""
 
 
 class Campaign:
@@ -33,8 +33,10 @@ class Campaign:
         self._voters = tuple(node for node in electorate if node != node_id)
         self._config = config
         self.length_ms = config.campaign_ms
+        self._interval_ms = config.challenge_interval_ms
         if handover:
             self.length_ms = config.campaign_handover_ms
+            self._interval_ms = config.challenge_handover_ms
         elif len(electorate) == 2:
             self.length_ms = config.campaign_pair_ms
         self.deadline_ms = now_ms + self.length_ms
@@ -99,7 +101,7 @@ class Campaign:
             return self._claim_deadline_ms
         if self._challenges >= CHALLENGES_MAX:
             return self.deadline_ms
-        return min(self.deadline_ms, self._challenged_ms + self._config.challenge_interval_ms)
+        return min(self.deadline_ms, self._challenged_ms + self._interval_ms)
 
     def unanswered(self) -> tuple[NodeId, ...]:
         return tuple(

@@ -43,8 +43,12 @@ class ElectionConfig(Value, frozen=True):
     rank_step_ms: int = 50
     campaign_ms: int = 500
     campaign_pair_ms: int = 300
-    campaign_handover_ms: int = 100
+    campaign_handover_ms: int = 80
+    """With the write of the epoch after it: nobody coordinates for less than 100 ms."""
     challenge_interval_ms: int = 150
+    challenge_handover_ms: int = 20
+    """Who is challenged for a handover waits for nothing: its answer takes a few ms, or was lost,
+    or it had not heard the resignation yet and objected."""
     grant_hold_ms: int = 400
     defeat_hold_ms: int = 300
     objected_hold_ms: int = 1_000
@@ -65,7 +69,9 @@ class ElectionConfig(Value, frozen=True):
     view_lost_ms: int = 18_000
     """So long the view remembers a world most of which is gone; longer than the brake, which is
     put on up to two seconds after the loss."""
-    resign_interval_ms: int = 100
+    resign_again_ms: int = 25
+    """A resignation is said again after so long, then after twice as long each time: one lost
+    packet costs little, and a link that is gone for a while is outlasted."""
     resign_ms: int = 500
     handover_after_ms: int = 120_000
     disk_patience_ms: int = 1_000

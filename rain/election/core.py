@@ -265,6 +265,8 @@ class Election(Fitness):
     def _on_heartbeat(self, sender: NodeId, heartbeat: Heartbeat, now_ms: int) -> list[Output]:
         if heartbeat.epoch.node_id != sender:
             return self._drop("borrowed_epoch")
+        if heartbeat.epoch == self._resigned:  # a late one: its word that it goes overtook it
+            return self._drop("resigned")
         if self._reign is not None:
             outputs = self._meet(
                 self._reign,
@@ -282,8 +284,6 @@ class Election(Fitness):
         if hearing is not None and hearing.epoch.node_id == sender:
             if (heartbeat.epoch, heartbeat.beat) <= (hearing.epoch, hearing.beat):
                 return self._drop("old_heartbeat")
-            if hearing.is_resigned() and heartbeat.epoch == hearing.epoch:
-                return self._drop("resigned")
         elif hearing is not None and self._refuses(hearing, sender, heartbeat, now_ms):
             self._drop("weaker_reign")
             return self._tell_both(hearing, sender, heartbeat, now_ms)
@@ -451,7 +451,11 @@ class Election(Fitness):
 
     def _on_resign(self, sender: NodeId, resign: Resign, now_ms: int) -> list[Output]:
         hearing = self._hearing
-        if resign.epoch.node_id != sender or self._reign is not None:
+        if resign.epoch.node_id != sender:
+            return self._drop("not_its_reign")
+        if self._resigned is None or self._resigned < resign.epoch:
+            self._resigned = resign.epoch
+        if self._reign is not None:
             return self._drop("not_its_reign")
         if hearing is not None:
             if hearing.epoch.node_id != sender or resign.epoch < hearing.epoch:

@@ -88,6 +88,7 @@ class Roles:
         self._slow_writes = 0
         self._last_token = 0
         self._told_ms: dict[NodeId, int] = {}
+        self._resigned: Epoch | None = None  # the last whose coordinator said that it ends
         self.campaigns = 0
         """How often this node stood."""
         self.reigns = 0

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import psutil
-import pynvml
 
 from rain.model import Facts, Resources
 from rain.version import VERSION
@@ -102,6 +101,8 @@ def _gpus() -> Gpus:
 
 
 def _ask_nvml() -> Gpus:
+    import pynvml  # in the driver's own thread: an agent is on the network before it
+
     try:
         pynvml.nvmlInit()
     except (pynvml.NVMLError, OSError) as error:

@@ -34,6 +34,7 @@ from rain.effects import (
 from rain.exec import secret_files
 from rain.exec.dialect import EXIT_KILLED, EXIT_RAIN_FAILED, clipped
 from rain.exec.disk import folder_bytes, watch_disk
+from rain.exec.full_disk import FullDisk
 from rain.exec.hardware import now_unix_ms
 from rain.exec.kernel import (
     WATCH_INTERVAL_S,
@@ -61,6 +62,7 @@ from rain.exec.policy import OwnerPolicy
 from rain.exec.printed import STREAM_BYTES_MAX, STREAMS_BY_NAME, cut, frames, read_from, remarks
 from rain.exec.secret_files import write_files
 from rain.model import AttemptId, JobSpec
+from rain.sched.admission import DISK_FULL
 from rain.sched.identity import attempt_key
 
 LIVE_MAX = 1_024
@@ -107,6 +109,8 @@ class _Live:
     """By the loop's clock: when it was started or adopted."""
     overrun: str = ""
     """Which limit of its owner's it went over and is ended for."""
+    is_stopped: bool = False
+    """It ends because somebody wants it to."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -125,6 +129,7 @@ class ProcessExecutor:
         self._report = report
         self._tasks_folder = folder.resolve() / "tasks"
         self._kept = KeptLogs(folder / "logs")
+        self._disk = FullDisk(self._tasks_folder)
         self._live: dict[str, _Live] = {}
         self._live_max = LIVE_MAX
         self._files_max = open_files_max()
@@ -211,10 +216,13 @@ class ProcessExecutor:
         if key in self._live or folder.exists():
             return
         if len(self._live) >= self._live_max:
-            self._fail(order, "too many processes here", refused=True)
+            self._fail(order.attempt_id, "too many processes here", refused=True)
             return
         if reason := refusal(order.job.spec):
-            self._fail(order, reason)
+            self._fail(order.attempt_id, reason)
+            return
+        if self._disk.is_full():
+            self._fail(order.attempt_id, DISK_FULL, refused=True)
             return
         try:
             pid = self._spawn(order, folder)
@@ -222,7 +230,7 @@ class ProcessExecutor:
             shutil.rmtree(folder, ignore_errors=True)
             # A ValueError is about the job's own words: a NUL in them, a variable named "=".
             is_ours = isinstance(error, OSError)
-            self._fail(order, f"no process could be started: {error}", refused=is_ours)
+            self._fail(order.attempt_id, f"no process could be started: {error}", refused=is_ours)
             return
         self._report(ContainerStarted(order.attempt_id, self._started_unix_ms(key)))
         self._watch(key, _Live(order.attempt_id, pid, True, _now_s()))
@@ -279,16 +287,18 @@ class ProcessExecutor:
             return
         live.ended.set()
         shutil.rmtree(self._tasks_folder / key / "secrets", ignore_errors=True)
-        assert found.exit_code is not None, "only what has ended is told as ended"
-        self._report(
-            ContainerExited(
-                live.attempt_id,
-                found.exit_code,
-                found.started_unix_ms,
-                found.ended_unix_ms,
-                reason=live.overrun if found.exit_code else "",
-            )
-        )
+        self._tell_end(live, found)
+
+    def _tell_end(self, live: _Live, found: ContainerFound) -> None:
+        code, started, ended = found.exit_code, found.started_unix_ms, found.ended_unix_ms
+        assert code is not None, "only what has ended is told as ended"
+        reason = live.overrun if code else ""
+        if code and not reason and not live.is_stopped:
+            if self._disk.is_to_blame(live.attempt_id):
+                self._fail(live.attempt_id, DISK_FULL, refused=True)
+                return
+            reason = DISK_FULL if self._disk.is_full() else ""
+        self._report(ContainerExited(live.attempt_id, code, started, ended, reason=reason))
 
     async def _found_soon(self, key: str, code: int) -> ContainerFound:
         """Its exit code is on disk, but there may be no file descriptor left to read it with."""
@@ -297,11 +307,10 @@ class ProcessExecutor:
                 return self._found(key, code)
             await asyncio.sleep(WATCH_INTERVAL_S)
 
-    def _fail(self, order: StartContainer, reason: str, refused: bool = False) -> None:
+    def _fail(self, attempt_id: AttemptId, reason: str, refused: bool = False) -> None:
+        at_unix_ms = now_unix_ms()
         self._report(
-            ContainerFailed(
-                order.attempt_id, EXIT_RAIN_FAILED, clipped(reason), refused, now_unix_ms()
-            )
+            ContainerFailed(attempt_id, EXIT_RAIN_FAILED, clipped(reason), refused, at_unix_ms)
         )
 
     # --- Stop, remove, logs -------------------------------------------------------------------
@@ -312,6 +321,7 @@ class ProcessExecutor:
             live = self._live.get(attempt_key)
         if live is None:
             return
+        live.is_stopped = True
         grace_s = grace_ms / 1_000
         signal_group(live.pid, signal.SIGTERM)
         if _now_s() - live.since_s < YOUNG_S < grace_s:
@@ -342,6 +352,8 @@ class ProcessExecutor:
         folder = self._tasks_folder / attempt_key
         if not folder.exists():
             return
+        # First, so that there is room for the log where its files have filled the disk.
+        shutil.rmtree(folder / "work", ignore_errors=True)
         with suppress(OSError):
             if not self._kept.has(attempt_key):
                 self._kept.keep(attempt_key, frames(folder))
@@ -409,12 +421,14 @@ class ProcessExecutor:
         started_unix_ms = self._started_unix_ms(key)
         last = "exit" if code is not None else "stdout"
         ended_unix_ms = max(started_unix_ms, changed_unix_ms(folder / last))
+        # Its shell was there to the end, and could not write its code: then the disk was full.
+        is_unwritten = (folder / "exit.new").exists()
         return ContainerFound(
             attempt_key=key,
             started_unix_ms=started_unix_ms,
             exit_code=unwritten if code is None else code,
             ended_unix_ms=ended_unix_ms,
-            is_lost=code is None and self._born(key)[0] not in ("", boot_id()),
+            is_lost=code is None and (is_unwritten or self._born(key)[0] not in ("", boot_id())),
         )
 
     def _exit_code(self, key: str) -> int | None:

@@ -8,14 +8,16 @@ a stranger who guesses learns from a sponsor no more than that the guess was wro
 
 The arithmetic takes some 10 ms a step in plain Python and is not constant in time. A code is gone
 after three tries, so there is nothing to sample; the time is spent outside of the loop's thread.
+So is that of the import, which computes tables: most starts of an agent never meet a code.
 """
 
 import asyncio
 import hmac
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
-from spake2 import SPAKE2_A, SPAKE2_B
-from spake2.spake2 import SPAKEError
+if TYPE_CHECKING:
+    from spake2 import SPAKE2_A, SPAKE2_B
 
 MESSAGE_BYTES = 33
 CONFIRMATION_BYTES = 32
@@ -28,7 +30,7 @@ class BadExchange(Exception):
 class Exchange:
     """One end of one exchange; of use once."""
 
-    def __init__(self, engine: SPAKE2_A | SPAKE2_B, message: bytes, own: bytes, other: bytes):
+    def __init__(self, engine: "SPAKE2_A | SPAKE2_B", message: bytes, own: bytes, other: bytes):
         self._engine = engine
         self._own = own
         self._other = other
@@ -41,6 +43,8 @@ class Exchange:
         assert not self._key, "an exchange is finished once"
         if len(message) != MESSAGE_BYTES:
             raise BadExchange
+        from spake2.spake2 import SPAKEError  # here already: the engine is of it
+
         try:
             self._key = await asyncio.to_thread(self._engine.finish, message)
         # All that strange bytes may set off in there: a point off the curve, our own reflected.
@@ -64,8 +68,8 @@ async def newcomer_exchange(
     password: bytes, public_key: bytes, name: str, sponsor_leaf: bytes
 ) -> Exchange:
     """The typing end; `sponsor_leaf` is the certificate that the TLS server showed."""
-    engine = SPAKE2_A(password, *_beliefs(public_key, name, sponsor_leaf))
-    message: bytes = await asyncio.to_thread(engine.start)
+    beliefs = _beliefs(public_key, name, sponsor_leaf)
+    engine, message = await asyncio.to_thread(_begin_newcomer, password, *beliefs)
     return Exchange(engine, message, b"rain newcomer", b"rain sponsor")
 
 
@@ -73,9 +77,23 @@ async def sponsor_exchange(
     password: bytes, public_key: bytes, name: str, own_leaf: bytes
 ) -> Exchange:
     """The showing end; public key and name are those that the newcomer has sent."""
-    engine = SPAKE2_B(password, *_beliefs(public_key, name, own_leaf))
-    message: bytes = await asyncio.to_thread(engine.start)
+    beliefs = _beliefs(public_key, name, own_leaf)
+    engine, message = await asyncio.to_thread(_begin_sponsor, password, *beliefs)
     return Exchange(engine, message, b"rain sponsor", b"rain newcomer")
+
+
+def _begin_newcomer(password: bytes, newcomer: bytes, sponsor: bytes) -> "tuple[SPAKE2_A, bytes]":
+    from spake2 import SPAKE2_A
+
+    engine = SPAKE2_A(password, newcomer, sponsor)
+    return engine, engine.start()
+
+
+def _begin_sponsor(password: bytes, newcomer: bytes, sponsor: bytes) -> "tuple[SPAKE2_B, bytes]":
+    from spake2 import SPAKE2_B
+
+    engine = SPAKE2_B(password, newcomer, sponsor)
+    return engine, engine.start()
 
 
 def _beliefs(public_key: bytes, name: str, leaf: bytes) -> tuple[bytes, bytes]:

@@ -47,7 +47,7 @@ class Complaints:
 
     def about(self, sender: NodeId, message: Message) -> list[Log]:
         """What has become known since the last call; that message was the cause."""
-        dropped = sum([sum(counter.values()) for counter in self._counters])
+        dropped = sum([sum(counter.values()) for counter in self._counters if counter])
         if dropped == self._dropped:
             return []
         self._dropped = dropped

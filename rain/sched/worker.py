@@ -21,10 +21,10 @@ executor says how long it has been running, by the clock of the wall, the only o
 lives. What is on the disk as running when the agent starts, and whose container is gone or was
 lost with the PC, *crashed*: a polite end would have deleted its row.
 
-Room (J3). What runs here by orders never needs more than the capacity; what does not fit is
-REFUSED, which is no failure. A refusal is remembered like any other end, so that an order that
-comes twice is answered the same twice. An attempt that the job table knows to have ended, or that
-was forgotten here, is answered likewise: it never runs again.
+Room (J3). What runs here by orders never needs more than the capacity; what does not fit, or comes
+before its executor has listed what runs, is REFUSED: no failure. It is remembered like any other
+end: an order that comes twice is answered the same twice. What the job table knows to have ended,
+or was forgotten here, is answered likewise: it never runs again.
 
 What it does not do: retry (another attempt is a decision of the coordinator), stop anything that
 it merely does not know, keep logs.
@@ -112,14 +112,15 @@ class Worker:
     ) -> None:
         self.dropped: dict[str, int] = {}
         self._node_id, self._life = identity.node_id, identity.boot_epoch
-        self._facts = facts
-        self._config = config
+        self._facts, self._config = facts, config
         self._ledger = ledger
         self._epoch: Epoch | None = None
         self._is_mine = False
         self._beat = 0
         self._heard_ms = 0
         self._is_going = False
+        self._listed: set[str] = set()
+        """Executors that have said, in this life, what they run."""
         self._attempts: dict[AttemptId, LocalAttempt] = {}
         self._deleted: dict[str, None] = {}
         """Keys of rows that were deleted lately: the write may yet fail."""
@@ -149,10 +150,8 @@ class Worker:
 
     def follow(self, epoch: Epoch | None, is_mine: bool, now_ms: int) -> list[Output]:
         """This reign is followed from now on: tell it at once what it may not know."""
-        self._epoch = epoch
-        self._is_mine = is_mine
-        self._beat = 0
-        self._heard_ms = now_ms
+        self._epoch, self._is_mine = epoch, is_mine
+        self._beat, self._heard_ms = 0, now_ms
         return [*self._post_reports(self._ended(), now_ms)]
 
     def heard(self, epoch: Epoch, beat: int, now_ms: int) -> None:
@@ -278,6 +277,7 @@ class Worker:
 
     def on_listed(self, event: ContainersListed, now_ms: int) -> list[Output]:
         """Adopt what is known, conclude about what is gone, remove what nobody knows."""
+        self._listed.update(event.executors)
         found = {container.attempt_key: container for container in event.found}
         outputs: list[Output] = []
         for attempt_id, attempt in sorted(self._attempts.items()):
@@ -288,6 +288,7 @@ class Worker:
                 elif attempt.is_recovered and attempt.deadline_ms is None:
                     attempt.deadline_ms = now_ms + self._config.executor_wait_ms
             elif attempt.stage is Stage.ENDED:
+                attempt.has_container = True  # even if it was said not to have been started here
                 if container.exit_code is None:
                     outputs.append(StopContainer(attempt_id, 0))
             else:
@@ -426,10 +427,9 @@ class Worker:
         end = self._ended_before(attempt_id)
         if end is not None:
             return self._refuse(attempt_id, job, end)
-        kept = tuple(self._attempts.values())
-        is_disk_full = self._ledger.is_disk_failed
+        kept, is_full = tuple(self._attempts.values()), self._ledger.is_disk_failed
         refusal = refusal_of(
-            job, self._facts, kept, is_going=self._is_going, is_disk_full=is_disk_full
+            job, self._facts, kept, self._listed, is_going=self._is_going, is_disk_full=is_full
         )
         if refusal:
             return self._refuse(attempt_id, job, End(EndState.REFUSED, reason=refusal))

@@ -455,6 +455,9 @@ class Trust(Views):
         outputs: list[Output] = []
         for to, gathered, serial in self._deliveries.pop(token, ()):
             here = [node_id for node_id in to if self._book.credential(node_id)]
+            # Who passes a key on must know who is not to have it.
+            removals = [signed for _, _, signed in self._book.standing.removals.values()]
+            gathered.claims = list(dict.fromkeys((*removals, *gathered.claims)))
             outputs += posts(self._book.roll, here, gathered, serial)
         return outputs
 

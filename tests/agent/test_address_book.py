@@ -59,6 +59,45 @@ def test_the_only_known_address_is_kept_whatever_happens_there() -> None:
     assert scene.book.find(PEER) == HOME
 
 
+def test_a_hint_counts_where_nothing_is_known_or_nobody_answers() -> None:
+    scene = Scene()
+    scene.book.hint(PEER, HOME)
+    assert scene.book.find(PEER) == HOME
+    scene.book.hint(PEER, MOVED)
+    assert scene.book.find(PEER) == HOME, "anybody may have said so"
+    scene.book.misled(PEER, HOME)
+    assert scene.book.find(PEER) == MOVED
+    scene.book.misled(PEER, HOME)
+    assert scene.book.find(PEER) == MOVED, "a dial that was under way says nothing of this one"
+
+
+def test_a_false_hint_hides_no_true_address_for_good() -> None:
+    scene = Scene()
+    scene.book.learn(PEER, HOME)
+    scene.book.hint(PEER, FALSE)
+    scene.book.misled(PEER, HOME)
+    assert scene.book.find(PEER) == FALSE
+    scene.book.misled(PEER, FALSE)
+    assert scene.book.find(PEER) == HOME
+
+
+def test_a_hint_is_followed_from_where_the_member_was_seen() -> None:
+    scene = Scene()
+    scene.book.saw(PEER, HOME)
+    scene.book.hint(PEER, MOVED)
+    scene.book.misled(PEER, HOME)
+    assert scene.book.find(PEER) == MOVED
+
+
+def test_what_a_member_said_is_tried_before_a_hint() -> None:
+    scene = Scene()
+    scene.book.saw(PEER, HOME)
+    scene.book.learn(PEER, MOVED)
+    scene.book.hint(PEER, FALSE)
+    scene.book.misled(PEER, HOME)
+    assert scene.book.find(PEER) == MOVED
+
+
 def test_who_said_that_it_moves_is_followed_at_once() -> None:
     scene = Scene()
     scene.book.saw(PEER, HOME)

@@ -6,10 +6,11 @@ from typing import cast
 
 import pytest
 
-from rain.agent import twins
+from rain.agent import beacons, twins
 from rain.agent.beacons import SEEK_FRESH_S, SEEK_INTERVAL_S, Beacons
+from rain.agent.driver import Driver
 from rain.claims import node_id_of
-from rain.effects import CertificateShown, DeadlinePassed
+from rain.effects import CertificateShown, DeadlinePassed, Event, KeyMissing
 from rain.mesh import keys
 from rain.mesh.beacon import Here, Seek, decode_beacon, encode_beacon
 from rain.mesh.certificates import public_key_of
@@ -31,6 +32,7 @@ class Wire:
     def __init__(self) -> None:
         self.answers: list[tuple[Address, bytes]] = []
         self.calls: list[bytes] = []
+        self.called: list[Address] = []
 
     is_spent = False
 
@@ -40,14 +42,28 @@ class Wire:
 
     def broadcast(self, packet: bytes, extra_addresses: Iterable[Address] = ()) -> None:
         self.calls.append(packet)
+        self.called += extra_addresses
 
     def own_address(self) -> Address:
         return OWN
 
 
+class Noting(Driver):
+    """A driver that keeps what it was told, and what was known then of where the other is."""
+
+    found: Address | None = None
+    misses = 0
+
+    def feed(self, event: Event) -> None:
+        super().feed(event)
+        if isinstance(event, KeyMissing):
+            self.misses += 1
+            self.found = self._book.find(OTHER)
+
+
 class Scene:
     def __init__(self, folder: Path) -> None:
-        self.node = OneNode(folder)
+        self.node = OneNode(folder, Noting)
         self.node.driver.connect(Nowhere(), Nowhere())
         self.node.driver.feed(DeadlinePassed())
         self.wire = Wire()
@@ -64,6 +80,21 @@ class Scene:
 
     def seek(self, want: str = "") -> bytes:
         return encode_beacon(Seek(OTHER, NONCE, want, "lab-3"))
+
+    def let_in(self) -> None:
+        """The other one is a member from now on."""
+        authority = keys.load_authority(self.node.folder)
+        assert authority is not None
+        bundle = authority.issue(
+            public_key_of(b"other".ljust(32)),
+            name="lab-3",
+            role=Role.MEMBER,
+            person="bert",
+            generation=1,
+            invite_id="abcdefghij",
+            now_unix_s=NOW_UNIX_S,
+        )
+        self.node.driver.feed(CertificateShown(bundle))
 
     def here(self, nonce: bytes, pool_id: bytes | None = None) -> bytes:
         pool_id = self.node.pool.pool_id if pool_id is None else pool_id
@@ -136,6 +167,29 @@ async def test_a_lost_node_learns_where_its_pool_is(scene: Scene) -> None:
     await scene.node.store.close()
 
 
+async def test_who_can_be_read_by_nobody_is_called_where_it_spoke_from(scene: Scene) -> None:
+    scene.beacons.seek_own_pool(THERE)
+    assert scene.wire.called == [THERE], "no broadcast may reach it, and no address of it be known"
+    await scene.node.store.close()
+
+
+async def test_who_lacks_a_key_asks_for_it_when_it_knows_where_somebody_is(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beacons, "ANSWER_WAIT_S", 0.0)
+    driver = scene.node.driver
+    assert isinstance(driver, Noting)
+    scene.beacons.miss_key(THERE)
+    assert driver.misses == 0, "its address comes by the answer"
+    sought = decode_beacon(scene.wire.calls[0])
+    assert isinstance(sought, Seek)
+    scene.beacons.hear(scene.here(sought.nonce), THERE)
+    while not driver.misses:
+        await driver.wait_change(1_000)
+    assert (driver.misses, driver.found) == (1, Address("10.0.0.9", 7300))
+    await scene.node.store.close()
+
+
 async def test_nobody_teaches_addresses_unasked_late_or_of_another_pool(scene: Scene) -> None:
     scene.beacons.hear(scene.here(NONCE), THERE)
     scene.beacons.seek_own_pool()
@@ -179,20 +233,11 @@ async def test_a_pool_founded_at_the_same_time_is_told_once(
 async def test_where_a_lost_member_calls_from_is_where_it_is_answered(scene: Scene) -> None:
     scene.beacons.hear(scene.seek(), THERE)
     assert scene.node.book.find(OTHER) is None, "it is no member"
-    authority = keys.load_authority(scene.node.folder)
-    assert authority is not None
-    bundle = authority.issue(
-        public_key_of(b"other".ljust(32)),
-        name="lab-3",
-        role=Role.MEMBER,
-        person="bert",
-        generation=1,
-        invite_id="abcdefghij",
-        now_unix_s=NOW_UNIX_S,
-    )
-    scene.node.driver.feed(CertificateShown(bundle))
+    scene.let_in()
     scene.beacons.hear(scene.seek(), THERE)
     assert scene.node.book.find(OTHER) == THERE
     scene.beacons.hear(scene.seek(), Address("10.0.0.66", 7246))
     assert scene.node.book.find(OTHER) == THERE, "a stranger's word moves nobody"
+    scene.node.book.misled(OTHER, THERE)
+    assert scene.node.book.find(OTHER) == Address("10.0.0.66", 7246), "who moved is looked for"
     await scene.node.store.close()

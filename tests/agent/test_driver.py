@@ -3,11 +3,12 @@
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rain.agent.driver import Driver
-from rain.effects import DeadlinePassed, Event, Persist, StartContainer, StopRequested
+from rain.effects import DeadlinePassed, Event, Lagged, Persist, StartContainer, StopRequested
 from rain.model import AttemptId, Epoch, JobId, JobSpec, NodeId
 from tests.agent.desk import Nowhere, OneNode
 
@@ -79,4 +80,35 @@ async def test_what_a_slow_write_held_back_is_not_started_by_a_node_that_goes(
     await node.driver.writer.write_once()
 
     assert starts.orders == ([] if is_going else [order])
+    await node.store.close()
+
+
+class Sleeper(Driver):
+    """Its PC has slept for as long as the test says; the clock of the test's PC saw none of it."""
+
+    def __init__(self, *given: Any) -> None:
+        self.slept_for_ms = 0
+        self.fed: list[Event] = []
+        made, identity, book, store, log = given
+        super().__init__(made, identity, book, store, log, slept_ms=lambda: self.slept_for_ms)
+
+    def feed(self, event: Event) -> None:
+        super().feed(event)
+        self.fed.append(event)
+
+
+async def test_a_sleep_that_the_clock_did_not_see_is_told_before_anything_else(
+    tmp_path: Path,
+) -> None:
+    node = OneNode(tmp_path, Sleeper)
+    driver = node.driver
+    assert isinstance(driver, Sleeper)
+    driver.connect(Nowhere(), Nowhere())
+    driver.slept_for_ms = 3_600_000
+    driver.feed(DeadlinePassed())
+    driver.feed(DeadlinePassed())
+
+    told = [event for event in driver.fed if not isinstance(event, DeadlinePassed)]
+    assert told == [Lagged(3_600_000)]
+    assert driver.fed[0] == Lagged(3_600_000)
     await node.store.close()

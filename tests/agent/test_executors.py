@@ -19,6 +19,7 @@ from rain.effects import (
     RemoveContainer,
     StartContainer,
 )
+from rain.exec.full_disk import FullDisk
 from rain.log import Logger, open_log
 from tests.exec.rig import LABELS
 
@@ -165,3 +166,40 @@ async def test_what_is_said_at_the_start_is_not_said_twice_at_the_terminal(
     assert capsys.readouterr().err == ""
     for sink in list(log._logger.handlers):
         sink.close()
+
+
+async def test_a_pc_whose_disk_is_full_takes_no_work_until_it_has_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executors, "DISK_INTERVAL_S", 0.01)
+    rig = Rig(tmp_path)
+    await rig.executors.open()
+    keeping = asyncio.create_task(rig.executors.watch_disk())
+    for disk, works, reason in (
+        (FullDisk(tmp_path, 2**62), False, "its disk is full"),
+        (FullDisk(tmp_path), True, ""),
+    ):
+        rig.told.clear()
+        rig.executors._disk = disk
+        async with asyncio.timeout(5):
+            while not rig.told:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        [told] = rig.told
+        assert isinstance(told, HardwareMeasured)
+        assert (told.facts.works, told.facts.idle_reason) == (works, reason)
+
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    await rig.executors.close(remove_all=False)
+
+
+async def test_who_drains_takes_nothing_new_whatever_else_changes(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    await rig.executors.open()
+    assert rig.executors.facts().works
+    rig.executors.drain()
+    rig.executors._disk = FullDisk(tmp_path, 2**62)
+    await rig.executors.open()
+    told = rig.executors.facts()
+    assert (told.works, told.idle_reason) == (False, "draining")
+    await rig.executors.close(remove_all=False)

@@ -14,7 +14,7 @@ from rain.agent.logs import FOLLOWED_MAX, Logs
 from rain.agent.reads import Reads
 from rain.exec.executor import LOG_READERS_MAX
 from rain.exec.logs import LogsUnavailable, Tail, frame
-from rain.model import AttemptId, End, EndState, Epoch, JobSpec, Stage
+from rain.model import AttemptId, End, EndState, Epoch, JobSpec, NodeId, Stage
 from rain.sched.identity import attempt_key
 from rain.sched.messages import AttemptEnd, Cell, JobPatch, TaskPatch
 from tests.agent.desk import OneNode, logger
@@ -34,6 +34,8 @@ class Readings:
         return (self._waiting.pop(0) if len(self._waiting) > 1 else self._waiting[0])()
 
 
+LAB = NodeId("lab")
+WENT_UNIX_MS = 1_700_000_000_000
 AWAY = "the log is on desk, which does not answer; no other PC has a copy of its end"
 
 
@@ -54,18 +56,22 @@ def breaks() -> None:
 class Desk:
     """The logs of one task whose attempt runs on this very PC."""
 
-    def __init__(self, folder: Path, readings: Readings) -> None:
+    def __init__(self, folder: Path, readings: Readings, ran_on: NodeId | None = None) -> None:
         node = OneNode(folder)
         self.store, driver, streams = node.store, node.driver, node.streams()
         reads = Reads(driver, streams, node.identity)
         self.copies = folder / "copies"
         copies = LogCopies(self.copies, driver, streams, logger())
-        self.logs = Logs(driver, streams, node.identity, reads, cast(Executors, readings), copies)
+        executors = cast(Executors, readings)
+        self.logs = Logs(
+            driver, streams, node.identity, reads, executors, copies, {LAB: WENT_UNIX_MS}.get
+        )
         job = node.job(JobSpec(("true",)))
         self.job_id = job.job_id
         self._table = driver.node.sched.table
         self._epoch = Epoch(1, node.identity.node_id, 7)
-        self._attempt = AttemptId(self.job_id, 0, 1, self._epoch, node.identity.node_id)
+        ran_on = ran_on or node.identity.node_id
+        self._attempt = AttemptId(self.job_id, 0, 1, self._epoch, ran_on)
         cell = Cell(epoch=self._epoch, turn=1, stage=Stage.RUNNING, attempt_id=self._attempt)
         self._table.merge((JobPatch(self.job_id, job, tasks=(TaskPatch(0, 0, cell),)),))
 
@@ -73,6 +79,16 @@ class Desk:
         cell = Cell(True, 1, True, self._epoch, 2, Stage.ENDED, self._attempt)
         end = AttemptEnd(self._attempt, End(EndState.SUCCEEDED, 0))
         self._table.merge((JobPatch(self.job_id, tasks=(TaskPatch(0, 0, cell, (end,)),)),))
+
+    def lose(self) -> None:
+        """Its PC went down: it waits for another one, and a third one has just said no."""
+        refused = AttemptId(self.job_id, 0, 2, self._epoch, NodeId("third"))
+        ends = (
+            AttemptEnd(self._attempt, End(EndState.LOST)),
+            AttemptEnd(refused, End(EndState.REFUSED)),
+        )
+        cell = Cell(False, 1, False, self._epoch, 3, Stage.PENDING)
+        self._table.merge((JobPatch(self.job_id, tasks=(TaskPatch(0, 0, cell, ends),)),))
 
     def keep_copy(self, left_out: tuple[int, int], *frames: bytes) -> None:
         """As if it had been brought here: where no copy of its own PC's is looked for."""
@@ -159,6 +175,28 @@ async def test_who_does_not_follow_waits_for_a_few_readings_only(tmp_path: Path)
     desk = Desk(tmp_path, readings)
     assert (await desk.told(follow=False))[1] == ["the log is on desk, which does not answer"]
     assert readings.taken == logs.READS_ONCE_MAX
+
+
+async def test_of_a_pc_that_went_down_before_its_log_was_copied_that_is_said(
+    tmp_path: Path,
+) -> None:
+    desk = Desk(tmp_path, Readings(reading()), ran_on=LAB)
+    desk.lose()
+    words = (
+        "the log is on lab, which is down since 2023-11-14T22:13:20.000Z; no other PC has a copy "
+        "of its end; it may come back with that PC"
+    )
+    assert await desk.told(follow=False) == (b"", [words])
+
+
+async def test_of_a_pc_that_was_down_before_nobody_knows_since_when(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, Readings(reading()), ran_on=NodeId("attic"))
+    desk.end()
+    words = (
+        "the log is on attic, which is down; no other PC has a copy of its end; it may come back "
+        "with that PC"
+    )
+    assert await desk.told(follow=False) == (b"", [words])
 
 
 def test_one_follower_alone_cannot_take_all_readers() -> None:

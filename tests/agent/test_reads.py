@@ -15,10 +15,10 @@ from rain.effects import CertificateShown
 from rain.mesh import keys
 from rain.mesh.calls import CallError
 from rain.mesh.certificates import public_key_of
-from rain.model import Epoch, Job, JobSpec, NodeId, Role
+from rain.model import AttemptId, Epoch, Job, JobSpec, NodeId, Role, Stage
 from rain.sched import views
 from rain.sched.identity import signed_cancel
-from rain.sched.messages import JobPatch
+from rain.sched.messages import Cell, JobPatch, TaskPatch
 from tests.agent.desk import NOW_UNIX_S, Nowhere, OneNode
 
 TASKS = 5 * VIEW_TASKS_INLINE_MAX + 1
@@ -159,3 +159,20 @@ async def test_a_stranger_to_the_roll_is_shown_no_jobs(tmp_path: Path) -> None:
     async with reading(tmp_path) as (reads, _):
         with pytest.raises(CallError, match="in the pool"):
             await viewed(reads, node_id_of(WORKER_KEY), {"what": "jobs"})
+
+
+async def test_a_job_of_which_nothing_waits_waits_for_nothing(tmp_path: Path) -> None:
+    async with reading(tmp_path) as (reads, node):
+        table = node.driver.node.sched.table
+        job = node.job(JobSpec(("true",), executor="process"))
+        table.merge((JobPatch(job.job_id, job),))
+        question = {"what": "job", "id": job.job_id}
+        before = (await reads._answer(question))["job"]
+        epoch = Epoch(1, node.identity.node_id, 7)
+        attempt_id = AttemptId(job.job_id, 0, 1, epoch, node.identity.node_id)
+        cell = Cell(epoch=epoch, turn=1, stage=Stage.RUNNING, attempt_id=attempt_id)
+        table.merge((JobPatch(job.job_id, tasks=(TaskPatch(0, 0, cell),)),))
+        after = (await reads._answer(question))["job"]
+
+    assert (before["tasks"], len(before["waiting_for"])) == ({"PENDING": 1}, 1)
+    assert (after["tasks"], after["waiting_for"]) == ({"RUNNING": 1}, {})

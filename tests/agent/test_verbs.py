@@ -13,8 +13,8 @@ from rain.agent.logs import Logs
 from rain.agent.reads import Reads
 from rain.agent.verbs import Verbs, _spec
 from rain.config import UpOptions
-from rain.model import JobSpec, Role
-from rain.sched.messages import JobPatch
+from rain.model import AttemptId, End, EndState, Epoch, JobId, JobSpec, Role, Stage
+from rain.sched.messages import AttemptEnd, Cell, JobPatch, TaskPatch
 from tests.agent.asking import asked, certify, refused
 from tests.agent.desk import Nowhere, OneNode, logger
 from tests.exec.rig import LABELS
@@ -104,6 +104,22 @@ async def test_who_may_not_cancel_is_told_whose_pc_may(
     error = await refused(verbs, "cancel", ids=[job_id])
     assert str(error) == f"job {job_id} is anna's: only they or an admin may cancel it"
     assert error.hint == "type it on anna's PC (annas) or on an admin's (studio)"
+
+
+async def test_what_is_over_is_not_cancelled(
+    node: OneNode, verbs: Mapping[str, Verb], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rain.agent.reads.READ_WAIT_MS", 0)
+    job_id = with_job(node)
+    epoch = Epoch(1, node.identity.node_id, 7)
+    attempt_id = AttemptId(JobId(job_id), 0, 1, epoch, node.identity.node_id)
+    cell = Cell(True, 1, True, epoch, 2, Stage.ENDED, attempt_id)
+    end = AttemptEnd(attempt_id, End(EndState.SUCCEEDED, 0))
+    patch = JobPatch(JobId(job_id), tasks=(TaskPatch(0, 0, cell, (end,)),))
+    node.driver.node.sched.table.merge((patch,))
+    told = await asked(verbs, "cancel", ids=[job_id])
+    assert told == {"cancelled": [], "over": [{"id": job_id, "state": "SUCCEEDED"}]}
+    assert not node.driver.node.sched.table.cancelled(JobId(job_id))
 
 
 async def test_a_refused_job_has_no_id(node: OneNode, verbs: Mapping[str, Verb]) -> None:

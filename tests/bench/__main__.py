@@ -8,9 +8,11 @@ among the parts the ratios are of this very run.
 """
 
 import argparse
+import os
 import platform
 import statistics
 import sys
+import tempfile
 from collections.abc import Callable
 
 import psutil
@@ -79,7 +81,9 @@ def main(words: list[str]) -> int:
 def _real(parts: list[str], rounds: int) -> None:
     """What needs an engine and a LAN."""
     figures: dict[str, list[Json]] = {}
-    with running_engine() as engine:
+    with running_engine() as engine, tempfile.TemporaryDirectory(prefix="rain-bench-") as compiled:
+        # An installed Rain has its bytecode. Whatever this shell says of that: so have the agents.
+        os.environ |= {"PYTHONPYCACHEPREFIX": compiled, "PYTHONDONTWRITEBYTECODE": ""}
         if "submit" in parts:
             lan_figures.submit_to_started(engine)
         if "idle" in parts:

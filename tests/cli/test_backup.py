@@ -149,7 +149,7 @@ def test_a_damaged_store_ends_up_and_is_repaired(
     assert ended.returncode == 7
     error = json.loads(ended.stdout)["error"]
     assert error["code"] == "disk"
-    assert "rain repair" in error["hint"]
+    assert error["hint"].endswith(f": rain --data-dir {data_dir} repair")
     told = rain("repair", "--json").json
     assert told["kept_as"] == f"{path}.damaged-1"
     assert rain("repair").out.startswith("the store is whole")
@@ -158,3 +158,13 @@ def test_a_damaged_store_ends_up_and_is_repaired(
 def test_where_there_is_no_store_repair_says_so(rain: Rain) -> None:
     ended = rain("repair")
     assert (ended.code, "there is no store" in ended.err) == (1, True)
+
+
+def test_a_store_in_use_is_not_repaired(rain: Rain, agent: FakeAgent, data_dir: Path) -> None:
+    told = rain("--data-dir", str(data_dir), "repair")
+    assert told.code == 1
+    assert told.err == (
+        f"rain: an agent runs on {data_dir}: a store in use cannot be repaired · "
+        f"stop it first: rain --data-dir {data_dir} down; then: rain --data-dir {data_dir} repair\n"
+    )
+    assert agent.verbs() == []

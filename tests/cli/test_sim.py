@@ -136,3 +136,19 @@ def test_a_file_that_holds_no_nodes(rain: Rain, tmp_path: Path, content: str) ->
 def test_a_file_that_is_not_there(rain: Rain, tmp_path: Path) -> None:
     told = rain("sim", "--nodes-file", str(tmp_path / "none.json"))
     assert (told.code, "cannot be read" in told.err) == (1, True)
+
+
+def test_a_file_that_is_no_list_of_nodes_is_said_to_be_so(rain: Rain, tmp_path: Path) -> None:
+    path = tmp_path / "nodes.json"
+    path.write_text(json.dumps({"nodes": [{"name": "nas"}]}))
+    told = rain("sim", "--off", "nas", "--nodes-file", str(path))
+    assert told.code == 1
+    assert "one of them has no 'state' · save both anew" in told.err
+    assert "KeyError" not in told.err
+
+
+def test_one_pc_is_one_pc(rain: Rain, tmp_path: Path) -> None:
+    path = tmp_path / "nodes.json"
+    path.write_text(json.dumps({"nodes": [_node("nas", coordinates=True)]}))
+    told = rain("sim", "--runs", "1", "--nodes-file", str(path))
+    assert "every job on 1 PC before, on 1 after" in told.out

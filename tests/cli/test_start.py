@@ -22,6 +22,8 @@ VERBS = [
 HEAVY = (
     "rich msgspec msgpack structlog docker asyncio cryptography psutil sqlite3 uvloop platformdirs"
 )
+LATE = "spake2 pynvml dbus_fast"
+"""Imported in a thread, or by the few starts that need it: a PC that comes back waits for none."""
 EVERY_HELP = textwrap.dedent(
     f"""
     import sys
@@ -68,6 +70,16 @@ def test_help_imports_nothing_heavy() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("--data-dir DIR") == len(VERBS) + 2
+
+
+def test_an_agent_is_on_the_network_before_it_imports_what_few_starts_need() -> None:
+    script = (
+        "import sys\nimport rain.cli.up, rain.agent.main\n"
+        f"early = [name for name in {LATE.split()} if name in sys.modules]\n"
+        "sys.exit(str(early) if early else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_python_without_assertions_is_refused() -> None:

@@ -1,5 +1,8 @@
 """Verbs about what exists: tables for people, the agent's own JSON for programs."""
 
+import os
+import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -82,6 +85,8 @@ def test_a_quarantine_is_shown_and_ended(rain: Rain, agent: FakeAgent) -> None:
     assert rain("quarantine", "release").err == "given back to the pool: 2\n"
     assert rain("quarantine", "drop").err == "dropped: 2\n"
     assert rain("quarantine", "burn").code == 2
+    usage = rain("quarantine", "--help").out.splitlines()[0]
+    assert usage == "Usage: rain quarantine [OPTIONS] [release|drop]"
     assert [args["do"] for _, args in agent.requests] == ["", "release", "drop"]
 
 
@@ -111,6 +116,13 @@ def test_nodes_for_people(rain: Rain, agent: FakeAgent) -> None:
     assert "512.0 MiB of 32.0 GiB" in first
     assert first.endswith("coordinator")
     assert second.endswith("no work: no engine answers")
+
+
+@pytest.mark.parametrize("state", ["dead", "left"])
+def test_nothing_is_free_on_a_pc_that_is_down(rain: Rain, agent: FakeAgent, state: str) -> None:
+    agent.on("nodes", end(nodes=[{**NODE, "state": state, "is_coordinator": False}]))
+    row = rain("nodes").out.splitlines()[1]
+    assert row.split() == ["studio-pc", state, "10.0.0.1:7246", "-", "-", "-"]
 
 
 def test_jobs_for_people_are_not_folded_in_a_pipe(rain: Rain, agent: FakeAgent) -> None:
@@ -200,6 +212,31 @@ def test_cancel_names_what_was_cancelled(rain: Rain, agent: FakeAgent) -> None:
     agent.on("cancel", end(cancelled=["abc", "def"]))
     told = rain("cancel", "a", "d")
     assert (told.code, told.out, told.err) == (0, "", "cancelled abc\ncancelled def\n")
+
+
+def test_what_is_over_is_not_called_cancelled(rain: Rain, agent: FakeAgent) -> None:
+    content = {"cancelled": ["abc"], "over": [{"id": "def", "state": "SUCCEEDED"}]}
+    agent.on("cancel", end(**content))
+    told = rain("cancel", "a", "d")
+    assert (told.code, told.out) == (0, "")
+    assert told.err.splitlines() == [
+        "cancelled abc",
+        "nothing to cancel: job def is over already (SUCCEEDED)",
+    ]
+    assert rain("cancel", "a", "d", "--json").json == content
+
+
+def test_who_stops_waiting_for_a_drain_is_told_what_happens_now(
+    rain: Rain, agent: FakeAgent, data_dir: Path
+) -> None:
+    agent.on("down", end())
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    told = rain("--data-dir", str(data_dir), "down", "--drain", "2m")
+    assert told.code == 130
+    assert told.err == (
+        "rain: this PC goes on draining: it takes no new work, and stops when its tasks have ended "
+        f"(120 s at most) · stop it at once: rain --data-dir {data_dir} down\n"
+    )
 
 
 def test_down_waits_until_the_agent_is_gone(rain: Rain, agent: FakeAgent) -> None:

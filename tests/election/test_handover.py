@@ -1,7 +1,7 @@
 """Golden histories: a coordinator that goes of its own will."""
 
 from rain.effects import HandedOver, StopRequested
-from rain.election.messages import Challenge, Resign
+from rain.election.messages import Challenge, Objection, Resign, Strength
 from rain.model import NodeId
 from tests.election.story import FIRST, Story, assert_told, epoch, following, reigning
 
@@ -65,6 +65,16 @@ def test_the_successor_stands_at_once() -> None:
     )
 
 
+def test_a_heartbeat_that_the_resignation_overtook_does_not_unseat_the_successor() -> None:
+    story = following()
+    story.hear("n1", Resign(FIRST, NodeId("n2")))
+    story.grant("n3", FIRST)
+    story.until(2_020)
+    story.beat(FIRST, followers=2, age_ms=60_000)
+    assert story.election.role() == "coordinator"
+    assert story.election.dropped == {"resigned": 1}
+
+
 def test_the_others_grant_at_once_and_go_from_reign_to_reign() -> None:
     story = following()
     story.hear("n1", Resign(FIRST, NodeId("n3")))
@@ -79,3 +89,78 @@ def test_the_others_grant_at_once_and_go_from_reign_to_reign() -> None:
         2005 ReignChanged 2.n3 False False
         """,
     )
+
+
+def test_a_successor_asks_again_soon_where_a_challenge_or_a_grant_was_lost() -> None:
+    story = following()
+    story.hear("n1", Resign(FIRST, NodeId("n2")))
+    story.until(2_022)
+    story.grant("n3", FIRST)
+    story.until(2_050)
+    assert_told(
+        story,
+        """
+        2000 ReignChanged None False False
+        2000 -> n1 n3: Challenge newest 1.n1
+        2020 -> n1 n3: Challenge newest 1.n1
+        2022 Persist newest 2.n2 floor 2.n2
+        2027 Log reign_began number=2 grants=1
+        2027 ReignChanged 2.n2 True True
+        2027 -> n1 n3: Heartbeat 2.n2 handover
+        """,
+    )
+
+
+def test_who_objected_because_the_challenge_overtook_the_resignation_is_asked_again_soon() -> None:
+    story = following(members=("n1", "n2", "n3", "n4", "n5"))
+    story.hear("n1", Resign(FIRST, NodeId("n2")))
+    story.until(2_002)
+    story.grant("n1", FIRST)
+    for node in ("n3", "n4", "n5"):
+        story.hear(node, Objection(story.campaign(), FIRST, 10, Strength(4, 60_000)))
+    story.until(2_022)
+    story.grant("n4", FIRST)
+    story.until(2_050)
+    assert_told(
+        story,
+        """
+        2000 ReignChanged None False False
+        2000 -> n1 n3 n4 n5: Challenge newest 1.n1
+        2020 -> n3 n4 n5: Challenge newest 1.n1
+        2022 Persist newest 2.n2 floor 2.n2
+        2027 Log reign_began number=2 grants=2
+        2027 ReignChanged 2.n2 True True
+        2027 -> n1 n3 n4 n5: Heartbeat 2.n2 handover
+        """,
+    )
+
+
+def test_a_successor_that_nobody_answers_asks_four_times_and_reigns_within_a_tenth() -> None:
+    story = following()
+    story.hear("n1", Resign(FIRST, NodeId("n2")))
+    story.until(2_090)
+    assert_told(
+        story,
+        """
+        2000 ReignChanged None False False
+        2000 -> n1 n3: Challenge newest 1.n1
+        2020 -> n1 n3: Challenge newest 1.n1
+        2040 -> n1 n3: Challenge newest 1.n1
+        2060 -> n1 n3: Challenge newest 1.n1
+        2080 Persist newest 2.n2 floor 2.n2
+        2085 Log reign_began number=2 grants=0
+        2085 ReignChanged 2.n2 True True
+        2085 -> n1 n3: Heartbeat 2.n2 handover
+        2085 MemberSilent n1
+        2085 MemberSilent n3
+        2085 BrakeChanged True n1 n3
+        """,
+    )
+
+
+def test_a_resignation_is_said_again_soon_at_first_and_rarely_later() -> None:
+    story = reigning()
+    story.feed(StopRequested())
+    story.until(4_000)
+    resigned = [line.split()[0] for line in story.told().splitlines() if "Resign" in line]
+    assert resigned == ["3000", "3025", "3075", "3175", "3375"]

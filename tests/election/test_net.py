@@ -202,6 +202,16 @@ def test_a_planned_handover_leaves_no_gap() -> None:
         assert_settled(net)
 
 
+def test_a_planned_handover_among_lost_packets_leaves_no_gap_of_a_tenth() -> None:
+    for seed in range(20):
+        net = settled(seed, 5)
+        net.loss_percent = 10
+        net.feed(net.hosts[NodeId("n1")], StopRequested())
+        net.run(SETTLE_MS + 600)
+        assert net.takeovers(SETTLE_MS)[0][1] == "n2"
+        assert net.takeovers(SETTLE_MS)[0][0] - SETTLE_MS < 100
+
+
 def test_a_higher_configured_rank_is_handed_the_reign_after_two_quiet_minutes() -> None:
     net = Net(1, 3, ranks=(0, 5, 0))
     net.start("n1", "n3")

@@ -3,8 +3,8 @@
 Each is named by the rule that mends it (E11, E17, E18, ...); a line is what one node did.
 """
 
-from rain.effects import DiskRecovered, MemberUp, Message, Received
-from rain.model import AttemptId, Epoch, Job, NodeId, Resources, Stage
+from rain.effects import DiskRecovered, MemberUp, Message, Received, StopRequested
+from rain.model import AttemptId, Epoch, Job, MemberState, NodeId, Resources, Stage
 from rain.sched.messages import Assign, Inventory, Report
 from rain.sched.records import TaskRow
 from rain.sched.views import job_view
@@ -311,3 +311,28 @@ def test_an_order_to_one_life_of_a_worker_is_not_carried_out_by_the_next() -> No
     wire.run(3_000)
 
     assert [line for line in deeds(wire) if "starts" in line] == ["c starts 0.3"]
+
+
+def test_who_was_cut_short_as_it_left_starts_nothing_beside_what_it_left_running() -> None:
+    """Its rows are gone, its containers are not: only their listing says what room there is."""
+    wire = pool()
+    job = job_of("a", need=WHOLE, node_name="c")
+    wire.submit("a", job)
+    wire.run(500)
+    ((left, attempt_id),) = wire.hosts[C].containers.items()
+    wire.feed(C, StopRequested())
+    wire.kill("c")
+    wire.hosts[C].containers[left] = attempt_id  # it takes its time to end, and is told no more
+    wire.bury("c", MemberState.LEFT)
+    wire.told()
+
+    wire.restart("c", lists=False)
+    wire.run(500)
+    assert deeds(wire) == []
+    assert list(wire.hosts[C].containers) == [left]
+    wire.list_containers("c")
+    wire.run(3_000)
+
+    assert [line for line in deeds(wire) if "starts" not in line] == ["c removes a container"]
+    assert wire.running()["c"] == 1
+    assert left not in wire.hosts[C].containers

@@ -53,7 +53,15 @@ def attempt(task: int = 0, number: int = 1, job: Job = JOB) -> AttemptId:
 
 
 def worker(*rows: AttemptRow, facts: Facts = FACTS) -> Worker:
-    """Follows EPOCH, heard beat 100 at instant 1,000."""
+    """Follows EPOCH, heard beat 100 at instant 1,000; without rows nothing runs here, as listed."""
+    made = unlisted(*rows, facts=facts)
+    if not rows:
+        made.on_listed(ContainersListed(()), 1_000)
+    return made
+
+
+def unlisted(*rows: AttemptRow, facts: Facts = FACTS) -> Worker:
+    """No executor has said yet what it runs."""
     ledger = make_ledger([JobRow(JOB)] if rows else [])
     made = Worker(Identity(id_of("w"), "w", 1), facts, WorkerConfig(), ledger, rows)
     made.follow(EPOCH, False, 1_000)
@@ -219,6 +227,38 @@ def test_what_does_not_fit_is_refused_and_stays_refused() -> None:
     made.on_exited(ContainerExited(attempt(0), 0, 5, 9), 1_100)
     assert made.on_assign(HEAD, assign(2), 1_100) == [refused]
     made.check()
+
+
+def test_nothing_is_started_before_its_executor_has_said_what_it_runs() -> None:
+    """An earlier life that was cut short as it left had deleted the rows of what still runs."""
+    made = unlisted()
+    end = End(EndState.REFUSED, reason="it is not known yet what runs here")
+
+    assert made.on_assign(HEAD, assign(0), 1_000)[1:] == [report(Stage.ENDED, end)]
+    made.on_listed(ContainersListed((), ("process",)), 1_100)
+    assert made.on_assign(HEAD, assign(1), 1_100) == [report(Stage.ENDED, end, task=1)]
+
+    left = ContainersListed((ContainerFound("stray", 5),), ("docker",))
+    assert made.on_listed(left, 1_200) == [RemoveContainer("stray")]
+    # What was listed once is known from then on.
+    made.on_listed(ContainersListed((), ()), 1_300)
+    accepted = AttemptRow(attempt(2), Stage.STARTING)
+    assert made.on_assign(HEAD, assign(2), 1_400) == [
+        Persist(
+            (accepted,),
+            then=(StartContainer(attempt(2), JOB), report(Stage.STARTING, task=2)),
+        )
+    ]
+
+
+def test_what_is_found_though_said_not_to_have_been_started_goes_with_its_report() -> None:
+    """An earlier life that was cut short as it left had deleted its row."""
+    made = unlisted()
+    made.on_stop(HEAD, Stop(EPOCH, 100, (attempt(),), "cancelled"), 1_000)
+    found = ContainerFound(attempt_key(attempt()), 5, exit_code=137)
+    assert made.on_listed(ContainersListed((found,), ("docker",)), 1_100) == []
+    acked = made.on_report_ack(HEAD, ReportAck(EPOCH, (attempt(),)))
+    assert RemoveContainer(attempt_key(attempt())) in acked
 
 
 def test_an_executor_that_cannot_refuses_and_a_broken_image_fails() -> None:

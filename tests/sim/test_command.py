@@ -125,3 +125,27 @@ def test_a_pool_of_many_holds() -> None:
     outcome = run_seed(1, 16, 24)
     assert outcome.violation == ""
     assert outcome.jobs_acknowledged > 0
+
+
+def test_faults_that_the_seed_has_not_are_a_wrong_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["--replay", "3", "--nodes", "3", "--seconds", "25"]
+    assert main([*words, "--only", "0,9999,-1"]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("seed 3 has no fault -1, 9999; it has 0 to ")
+
+
+def test_who_reads_the_beginning_only_gets_no_complaint() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "sim", "--replay", "3", "--nodes", "3"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141

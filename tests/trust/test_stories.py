@@ -322,3 +322,18 @@ def test_a_node_that_was_overruled_is_believed_nothing_else() -> None:
     pool.feed("n2", posted("n1", news))
     assert 9 not in third.ring().keys
     assert third.role(NodeId("n1")) is None
+
+
+def test_with_a_key_travels_who_is_not_to_have_it() -> None:
+    """The news of a removal may be lost on its way, and the key that comes later may not be."""
+    pool = quiet_pool()
+    pool.claim("n1", removal("n4", 0), key(2), request=7)
+    pool.run(9_000)
+    pool.told()
+    pool.claim("n1", KeyStep(3, KeyPhase.INSTALL), key(3), request=8)
+    pool.run(20)
+
+    told = pool.told()
+    assert " n1 -> n2: news removal of n4.1, INSTALL 3, key 3 #" in told
+    assert " n2 -> n3: news removal of n4.1, INSTALL 3, key 3\n" in told
+    assert "-> n4" not in told
