@@ -224,6 +224,8 @@ class Coordinator:
             if len(own) < len(message.attempts):
                 self._drop("not_its_attempt")
             self._inventories.on_inventory(sender, replace(message, attempts=own))
+            if self._inventories.is_inventoried(sender):  # Asked after it was given up: it is back.
+                self.unreachable.pop(sender, None)
         return outputs
 
     def on_replicated(self, sender: NodeId, message: Replicated, now_ms: int) -> list[Output]:
@@ -364,6 +366,8 @@ class Coordinator:
     def check(self) -> None:
         self._replication.check()
         self._inventories.check()
+        is_asked_anew = not any(map(self._inventories.is_inventoried, self.unreachable))
+        assert is_asked_anew, "whoever is given up is asked anew what it runs"
         self.judgement.check()
         self._capacities.check(self._board, self._table, self._reign.epochs)
 
@@ -425,8 +429,8 @@ class Coordinator:
             return []
         self._is_dirty = False
         self._placed_ms = now_ms
-        jobs = self._board.waiting_jobs()[:PASS_JOBS_MAX]
-        wishes = [self._wish(job, self._startable(job), now_ms) for job in self._known(jobs)]
+        known = self._ledger.known_jobs(self._board.waiting_jobs()[:PASS_JOBS_MAX])
+        wishes = [self._wish(job, self._startable(job), now_ms) for job in known]
         return self._carry_out(place(wishes, self._offers()), now_ms) if wishes else []
 
     def _carry_out(self, picks: Iterable[Pick], now_ms: int) -> list[Output]:
@@ -453,10 +457,6 @@ class Coordinator:
                 born.append(attempt_id)
         then: list[Effect] = [*self._orders.assign(born, now_ms)]
         return [*spared, *self._ledger.persist(news, then)]
-
-    def _known(self, job_ids: Iterable[JobId]) -> list[Job]:
-        jobs = (self._table.job(job_id) for job_id in job_ids)
-        return [job for job in jobs if job is not None]
 
     def _startable(self, job: Job) -> int:
         """How many of its waiting tasks its own bound lets start now."""

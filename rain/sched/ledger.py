@@ -17,7 +17,7 @@ from msgspec.msgpack import Encoder
 from msgspec.structs import replace
 
 from rain.effects import Effect, Persist, Record
-from rain.model import TASKS_MAX, JobId
+from rain.model import TASKS_MAX, Job, JobId
 from rain.sched.board import Board
 from rain.sched.messages import (
     DAYS_MAX,
@@ -126,6 +126,11 @@ class Ledger:
     def is_known(self, job_id: JobId) -> bool:
         """Is anything known of this job, were it only a cell, or that it was forgotten?"""
         return any(self.table.job_digest(job_id)) or self.table.is_forgotten(job_id)
+
+    def known_jobs(self, job_ids: Iterable[JobId]) -> list[Job]:
+        """Those of them that are known, in this order."""
+        jobs = (self.table.job(job_id) for job_id in job_ids)
+        return [job for job in jobs if job is not None]
 
     def is_taken(self, patch: JobPatch) -> bool:
         """Has this table, which has merged it, room for it and no reason to refuse it?

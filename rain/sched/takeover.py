@@ -9,6 +9,9 @@ coordinator whose silence began this reign is asked but not waited for: it is pr
 waiting for the dead would cost every failover the full time. Nor is, after `silent_ms`, whoever
 has not acknowledged one heartbeat of this reign: several PCs may have died at once.
 
+Who was given up as unreachable is asked anew, and is reachable again with its answer, as with the
+next heartbeat it acknowledges: what it has just said it runs is not lost once more.
+
 Not ready means: its executor has not listed its containers yet (E11); it is asked again.
 
 A mere worker may speak of a job that no keeper knows (any more): only a node that has been removed

@@ -3,7 +3,14 @@
 Each is named by the rule that mends it (E11, E17, E18, ...); a line is what one node did.
 """
 
-from rain.effects import DiskRecovered, MemberUp, Message, Received, StopRequested
+from rain.effects import (
+    DiskRecovered,
+    MemberUnreachable,
+    MemberUp,
+    Message,
+    Received,
+    StopRequested,
+)
 from rain.model import AttemptId, Epoch, Job, MemberState, NodeId, Resources, Stage
 from rain.sched.messages import Assign, Inventory, Report
 from rain.sched.records import TaskRow
@@ -193,6 +200,28 @@ def test_the_attempt_of_a_worker_whose_cable_comes_back_goes_on_and_no_third_one
     assert deeds(wire) == ["b removes a container"]
     assert attempts(wire, "a", job) == [(1, "b", "SUCCEEDED"), (3, "c", "CANCELLED")]
     assert wire.are_equal()
+
+
+def test_who_has_said_what_it_runs_is_not_lost_before_its_next_heartbeat() -> None:
+    """The answer comes on a stream that is there again, and a sweep before the next heartbeat."""
+    wire, job = running_on_b()
+    wire.cut.add(B)
+    wire.feed(A, MemberUnreachable(B))
+    wire.run(500)
+    assert deeds(wire) == ["c starts 0.3"]
+
+    wire.cut.discard(B)
+    followed = wire.follows.pop(B)  # no heartbeat comes back yet
+    wire.run(2_000)
+    assert deeds(wire) == ["c stops 0.3", "c removes a container"]
+    wire.follows[B] = followed
+    wire.run(5_000)
+
+    assert deeds(wire) == []
+    wire.cancel("a", job)
+    wire.run(2_000)
+    assert wire.running() == {"a": 1, "b": 0, "c": 0}
+    assert attempts(wire, "a", job) == [(1, "b", "CANCELLED"), (3, "c", "CANCELLED")]
 
 
 def test_the_attempt_of_a_worker_that_comes_back_too_late_is_superseded() -> None:
