@@ -3,6 +3,8 @@
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,8 +27,18 @@ def _reign(node: Node) -> tuple[int, str]:
     return status["epoch"]["number"], status["coordinator"]["name"]
 
 
+@contextmanager
+def _hangups(disposition: signal.Handlers) -> Iterator[None]:
+    """What a process ignores its children ignore: these tests may themselves run under nohup."""
+    before = signal.signal(signal.SIGHUP, disposition)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_pause_changes_nothing_and_a_closed_terminal_is_a_stop(tmp_path: Path) -> None:
-    with loopback_pool(tmp_path, 3) as (first, second, third):
+    with _hangups(signal.SIG_DFL), loopback_pool(tmp_path, 3) as (first, second, third):
         before = _reign(second)
         third.send(signal.SIGTSTP)
         time.sleep(0.8)
@@ -44,13 +56,8 @@ def test_a_pause_changes_nothing_and_a_closed_terminal_is_a_stop(tmp_path: Path)
 
 
 def test_where_hangups_are_ignored_an_agent_goes_on(tmp_path: Path) -> None:
-    """As under nohup: what a process ignores its children ignore."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with loopback_pool(tmp_path, 1) as (node,):
-            node.send(signal.SIGHUP)
-            time.sleep(0.3)
-            assert node.ask("status")["members"]["alive"] == 1
-            assert node.end(signal.SIGTERM) == 0
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    with _hangups(signal.SIG_IGN), loopback_pool(tmp_path, 1) as (node,):
+        node.send(signal.SIGHUP)
+        time.sleep(0.3)
+        assert node.ask("status")["members"]["alive"] == 1
+        assert node.end(signal.SIGTERM) == 0
