@@ -273,21 +273,25 @@ class LogSource:
         self._is_closed = False
 
     def batches(self) -> Iterator[list[Chunk]]:
-        written = 0
-        for chunks in self._chunks():
+        written = given = 0
+        for chunks in self._chunks(self._follow):
             written += sum(len(content) + WRITTEN_AROUND_BYTES for _, content in chunks)
+            given += sum(len(content) for _, content in chunks)
             yield chunks
+        if self._follow and not self._is_closed and written < ENGINE_BYTES_MAX:
+            # An engine may end a followed log before its end, where much is printed at the last.
+            yield from after(given, self._chunks(follow=False))
         if written >= ENGINE_BYTES_MAX:
             yield [(REMARK, b"as long as an engine keeps a log: its beginning may be gone")]
 
-    def _chunks(self) -> Iterator[list[Chunk]]:
+    def _chunks(self, follow: bool) -> Iterator[list[Chunk]]:
         if self._kept.has(self._key):
             yield from self._kept.chunks(self._key)
             return
         splitter = FrameSplitter()
         name = dialect.container_name(self._key)
         try:
-            for received in self._engine.logs(name, self._follow, self._on_open):
+            for received in self._engine.logs(name, follow, self._on_open):
                 yield splitter.feed(received)
         except EngineGone as error:
             raise LogsUnavailable(str(error)) from error
@@ -301,6 +305,18 @@ class LogSource:
         self._cut = cut
         if self._is_closed:
             cut()
+
+
+def after(given: int, batches: Iterable[list[Chunk]]) -> Iterator[list[Chunk]]:
+    """The same log without its first `given` bytes."""
+    for batch in batches:
+        rest: list[Chunk] = []
+        for stream, content in batch:
+            left = content[given:]
+            given -= len(content) - len(left)
+            if left:
+                rest.append((stream, left))
+        yield rest
 
 
 def _nothing() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import io
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -25,6 +25,7 @@ from rain.exec.logs import (
     KeptLogs,
     LogSource,
     LogsUnavailable,
+    after,
     frame,
     prune,
     tail_of,
@@ -130,6 +131,59 @@ def test_a_log_as_long_as_engines_keep_them_says_that_it_may_not_be_whole(tmp_pa
 
 def _source(kept: KeptLogs, key: str) -> LogSource:
     return LogSource(cast(Engine, None), kept, key, follow=False)
+
+
+class Hasty:
+    """An engine that ends a followed log before its end, as they do now and then."""
+
+    def __init__(self, whole: list[bytes], followed: int, then: Callable[[], None]) -> None:
+        self._whole, self._followed, self._then = whole, followed, then
+
+    def logs(
+        self, name: str, follow: bool, opened: Callable[[Callable[[], None]], None]
+    ) -> Iterator[bytes]:
+        assert name == "rain-a"
+        opened(lambda: None)
+        yield from self._whole[: self._followed] if follow else self._whole
+        self._then()
+
+
+PRINTED = [frame(1, b"one\n"), frame(2, b"oops\n"), frame(1, b"two\n"), frame(1, b"three\n")]
+
+
+def _followed(kept: KeptLogs, engine: Hasty) -> list[Chunk]:
+    source = LogSource(cast(Engine, engine), kept, "a", follow=True)
+    return [chunk for batch in source.batches() for chunk in batch]
+
+
+@pytest.mark.parametrize("followed", range(5))
+def test_what_a_followed_log_lacks_at_its_end_is_read_again(tmp_path: Path, followed: int) -> None:
+    engine = Hasty(PRINTED, followed, lambda: None)
+    whole = [(1, b"one\n"), (2, b"oops\n"), (1, b"two\n"), (1, b"three\n")]
+    assert _followed(KeptLogs(tmp_path), engine) == whole
+
+
+def test_the_rest_of_a_followed_log_is_in_the_kept_one_where_its_container_is_gone(
+    tmp_path: Path,
+) -> None:
+    kept = KeptLogs(tmp_path)
+    engine = Hasty(PRINTED, 3, lambda: kept.keep("a", PRINTED))
+    assert _followed(kept, engine)[2:] == [(1, b"two\n"), (1, b"three\n")]
+
+
+def test_a_reader_who_left_is_read_nothing_more(tmp_path: Path) -> None:
+    engine = Hasty(PRINTED, 1, lambda: source.close())
+    source = LogSource(cast(Engine, engine), KeptLogs(tmp_path), "a", follow=True)
+    assert list(source.batches()) == [[(1, b"one\n")]]
+
+
+@given(CHUNKS, st.integers(0, 300))
+def test_after_what_was_given_comes_the_rest_and_nothing_twice(
+    chunks: list[Chunk], given_bytes: int
+) -> None:
+    printed = b"".join(content for _, content in chunks)
+    rest = b"".join(content for batch in after(given_bytes, [chunks]) for _, content in batch)
+    assert rest == printed[given_bytes:]
 
 
 @given(
