@@ -8,7 +8,9 @@ anti-entropy will bring it to the next coordinator.
 
 What a person may not do is refused here, at once and in plain words; that this node could be made
 to think otherwise does not matter, since the coordinator and every table judge again. A job comes
-here signed; a cancel is signed here, with the key of this node, for the person it belongs to.
+here signed; a cancel is signed here, with the key of this node, for the person it belongs to. Who
+cancels on one PC what was accepted a moment ago on another is not told that there is no such job:
+the wish waits `unknown_ms` for the tables to be exchanged.
 
 What it does not do: remember proposals over a restart; the table does.
 """
@@ -31,6 +33,18 @@ PROPOSAL_BITS = 62
 class OutboxConfig(Value, frozen=True):
     retry_ms: int = 500
     patience_ms: int = 10_000
+    # Three exchanges of a table with a neighbour (antientropy.py).
+    unknown_ms: int = 3_000
+    look_ms: int = 100
+
+
+@dataclass(slots=True)
+class _Unknown:
+    """A cancel whose job no table has brought here yet."""
+
+    event: Proposed
+    deadline_ms: int
+    look_ms: int
 
 
 @dataclass(slots=True)
@@ -65,6 +79,7 @@ class Outbox:
         self._rng = rng
         self._epoch: Epoch | None = None
         self._proposals: dict[int, _Proposal] = {}
+        self._unknown: list[_Unknown] = []
 
     def follow(self, epoch: Epoch | None, now_ms: int) -> list[Output]:
         """Whoever coordinates now is told at once what waits."""
@@ -75,6 +90,14 @@ class Outbox:
         return [self._post(number, epoch, now_ms) for number in self._proposals]
 
     def on_proposed(self, event: Proposed, now_ms: int) -> list[Output]:
+        if self._is_unknown(event) and self._waiting() < PROPOSALS_MAX:
+            config = self._config
+            looks = _Unknown(event, now_ms + config.unknown_ms, now_ms + config.look_ms)
+            self._unknown.append(looks)
+            return []
+        return self._propose(event, now_ms)
+
+    def _propose(self, event: Proposed, now_ms: int) -> list[Output]:
         refusal = self._right_refusal(event)
         if refusal:
             return [Answer(event.request, 0, refusal)]
@@ -110,7 +133,7 @@ class Outbox:
         return [Answer(proposal.request, message.copies, message.error)]
 
     def on_deadline(self, now_ms: int) -> list[Output]:
-        outputs: list[Output] = []
+        outputs = self._look_again(now_ms)
         for number, proposal in list(self._proposals.items()):
             if now_ms >= proposal.deadline_ms:
                 del self._proposals[number]
@@ -120,16 +143,38 @@ class Outbox:
         return outputs
 
     def next_deadline_ms(self) -> int | None:
-        if not self._proposals:
-            return None
         deadlines = [proposal.deadline_ms for proposal in self._proposals.values()]
+        deadlines += [min(unknown.look_ms, unknown.deadline_ms) for unknown in self._unknown]
         if self._epoch is not None:
             retry_ms = self._config.retry_ms
             deadlines += [proposal.sent_ms + retry_ms for proposal in self._proposals.values()]
         return min(deadlines, default=None)
 
     def check(self) -> None:
-        assert len(self._proposals) <= PROPOSALS_MAX
+        assert self._waiting() <= PROPOSALS_MAX
+
+    def _waiting(self) -> int:
+        return len(self._proposals) + len(self._unknown)
+
+    def _is_unknown(self, event: Proposed) -> bool:
+        """Nothing but a job that is not known here (yet) is in the way of this wish."""
+        role, table = self._people.role(self._node_id), self._ledger.table
+        may = role is not None and role >= Role.MEMBER
+        return may and any(table.job(JobId(job_id)) is None for job_id in event.cancels)
+
+    def _look_again(self, now_ms: int) -> list[Output]:
+        """What has become known goes on, what has waited long enough is refused."""
+        outputs: list[Output] = []
+        unknown, self._unknown = self._unknown, []
+        for wish in unknown:
+            if now_ms < min(wish.look_ms, wish.deadline_ms):
+                self._unknown.append(wish)
+            elif now_ms < wish.deadline_ms and self._is_unknown(wish.event):
+                wish.look_ms = now_ms + self._config.look_ms
+                self._unknown.append(wish)
+            else:
+                outputs += self._propose(wish.event, now_ms)
+        return outputs
 
     def _drop(self, reason: str) -> list[Output]:
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
@@ -168,7 +213,7 @@ class Outbox:
     def _room_refusal(self, patches: tuple[JobPatch, ...]) -> str:
         if self._ledger.is_disk_failed:
             return "the disk of this PC takes no writes"
-        if len(self._proposals) >= PROPOSALS_MAX:
+        if self._waiting() >= PROPOSALS_MAX:
             return "too many requests are waiting on this PC"
         if len(patches) > PATCHES_MAX:
             return f"more than {PATCHES_MAX} jobs in one request"

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from rain.effects import Answer, Persist, Post, Proposed
 from rain.model import Epoch, Job, Role
 from rain.sched.messages import Accepted, JobPatch, Propose
-from rain.sched.outbox import Outbox, OutboxConfig
+from rain.sched.outbox import PROPOSALS_MAX, Outbox, OutboxConfig
 from rain.sched.records import CancelRow, JobRow
 from tests.sched.samples import (
     OWNER,
@@ -170,8 +170,51 @@ def test_what_is_submitted_is_of_this_pc_and_its_person() -> None:
 
 
 def test_only_known_jobs_are_cancelled() -> None:
+    made = outbox()
+    assert made.on_proposed(wish(cancels=(JOB.job_id,)), 0) == []
+
+    looks = [now_ms for now_ms in range(1, 3_000) if made.next_deadline_ms() == now_ms]
+    assert looks == [100]
+    assert [made.on_deadline(now_ms) for now_ms in range(100, 3_000, 100)] == [[]] * 29
     told = f"job {JOB.job_id} is not known on this PC"
-    assert outbox().on_proposed(wish(cancels=(JOB.job_id,)), 0) == [Answer(1, 0, told)]
+    assert made.on_deadline(3_000) == [Answer(1, 0, told)]
+    assert made.next_deadline_ms() is None
+
+
+def test_a_cancel_waits_for_the_table_that_brings_its_job() -> None:
+    made = outbox()
+    made.on_proposed(wish(cancels=(JOB.job_id,)), 0)
+    made._ledger.merge((JobPatch(JOB.job_id, JOB),))
+
+    assert made.on_deadline(99) == []
+    (write,) = made.on_deadline(100)
+
+    assert isinstance(write, Persist)
+    (post,) = write.then
+    assert isinstance(post, Post)
+    assert isinstance(post.message, Propose)
+    assert post.message.patches == (cancelled(JOB, by="s"),)
+
+
+def test_whose_job_comes_is_judged_when_it_is_known() -> None:
+    made = outbox()
+    others = job_of("x", person="bert")
+    made.on_proposed(wish(cancels=(others.job_id,)), 0)
+    made._ledger.merge((JobPatch(others.job_id, others),))
+
+    told = f"job {others.job_id} is bert's: only they or an admin may cancel it"
+    assert made.on_deadline(100) == [Answer(1, 0, told)]
+
+
+def test_cancels_that_wait_are_bounded_together_with_proposals() -> None:
+    made = outbox()
+    asked = wish(cancels=(JOB.job_id,))
+    assert [made.on_proposed(asked, 0) for _ in range(PROPOSALS_MAX)] == [[]] * PROPOSALS_MAX
+
+    told = f"job {JOB.job_id} is not known on this PC"
+    assert made.on_proposed(asked, 0) == [Answer(1, 0, told)]
+    told = "too many requests are waiting on this PC"
+    assert made.on_proposed(wish(JOB), 0) == [Answer(1, 0, told)]
 
 
 def test_who_speaks_for_the_coordinator_is_counted() -> None:
